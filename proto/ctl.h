@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket: SOCK_SEQPACKET, one struct a message, fixed sizes, host byte order (it never leaves the host). Every
+ * message begins with pf_ctl_head. A client sends one request and reads its reply before the next one; ATTACH is a connection's
+ * last request but for WHY and DETACH. Strings are zero-terminated within their arrays; a daemon that finds one that is not
+ * refuses the message. Descriptors travel from daemon to client only.
+ */
+#ifndef PF_CTL_H
+#define PF_CTL_H
+
+#include "layout.h"
+
+#define PF_CTL_VERSION 1u
+#define PF_CTL_MAX     8192u /* bytes of the largest message */
+#define PF_FEED_NAME   64u
+#define PF_JOB_NAME    64u
+#define PF_RANKS_TEXT  256u
+#define PF_START_TEXT  256u
+#define PF_WORLD_MAX   65536u
+
+enum pf_ctl_type {
+    PF_CTL_ATTACH = 1,  /* pf_ctl_attach -> pf_ctl_attached and 4 descriptors */
+    PF_CTL_WHY = 2,     /* pf_ctl_head -> pf_ctl_text: what this consumer waits for */
+    PF_CTL_DETACH = 3,  /* pf_ctl_head -> pf_ctl_head: all was given back and unmapped */
+    PF_CTL_STAT = 4,    /* pf_ctl_stat -> any number of pf_ctl_rows, the last with more = 0 */
+    PF_CTL_PEEK = 5,    /* pf_ctl_stat (feed) -> pf_ctl_head and 1 descriptor: the feed's arena */
+    PF_CTL_STOP = 6,    /* pf_ctl_head -> pf_ctl_head, then the daemon stops */
+    PF_CTL_ERROR = 100, /* reply: pf_ctl_error */
+    PF_CTL_OK = 101,    /* reply: pf_ctl_head */
+    PF_CTL_ATTACHED = 102,
+    PF_CTL_TEXT = 103,
+    PF_CTL_ROWS = 104,
+};
+
+struct pf_ctl_head {
+    uint16_t version; /* PF_CTL_VERSION */
+    uint16_t type;    /* enum pf_ctl_type */
+    uint32_t size;    /* of the whole message */
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_head) == 8, "pf_ctl_head");
+
+#define PF_ATTACH_SEED 1u /* seed is given */
+#define PF_ATTACH_PEEK 2u /* somebody looks in: no gang, not counted as a rank of one */
+
+enum pf_slow { PF_SLOW_FEED = 0, PF_SLOW_BLOCK = 1, PF_SLOW_SKIP = 2 };
+
+struct pf_ctl_attach {
+    struct pf_ctl_head head;
+    char feed[PF_FEED_NAME], job[PF_JOB_NAME]; /* job "": private */
+    char local_ranks[PF_RANKS_TEXT];           /* "": all */
+    char start[PF_START_TEXT];                 /* "": fresh */
+    uint32_t rank, world;
+    uint32_t batch, epochs; /* 0: default */
+    uint64_t seed, run;
+    uint32_t max_held; /* 0: default */
+    uint32_t slow;     /* enum pf_slow */
+    uint32_t flags;    /* PF_ATTACH_* */
+    uint32_t incompat; /* bits that the client knows: PF_INCOMPAT_KNOWN */
+};
+PF_PIN(pf_ctl_attach, rank, 648);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_attach) == 696, "pf_ctl_attach");
+
+/* The reply's descriptors, in this order. */
+enum pf_attach_fd { PF_FD_ARENA, PF_FD_GRANT, PF_FD_RETURN, PF_FD_EVENT, PF_ATTACH_FDS };
+
+struct pf_ctl_attached {
+    struct pf_ctl_head head;
+    uint64_t consumer;   /* id, for pfeedctl */
+    uint64_t arena_size; /* bytes */
+    uint64_t samples, steps; /* N; steps of an epoch */
+    uint64_t epoch, step;    /* the first grant's */
+    uint32_t batch, world_batch; /* b, G */
+    uint32_t max_held, spin_ns;  /* in force; how long to spin before sleeping */
+    char version[32];            /* of the daemon */
+};
+PF_PIN(pf_ctl_attached, batch, 56);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 104, "pf_ctl_attached");
+
+struct pf_ctl_error {
+    struct pf_ctl_head head;
+    int32_t code; /* -errno */
+    uint32_t reserved;
+    char text[1008]; /* a sentence and what to do about it */
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_error) == 1024, "pf_ctl_error");
+
+struct pf_ctl_text {
+    struct pf_ctl_head head;
+    char text[1016];
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_text) == 1024, "pf_ctl_text");
+
+enum pf_stat_what { PF_STAT_DAEMON = 1, PF_STAT_FEEDS = 2, PF_STAT_SLOTS = 3, PF_STAT_CONSUMERS = 4, PF_STAT_ERRORS = 5 };
+
+struct pf_ctl_stat {
+    struct pf_ctl_head head;
+    uint32_t what;           /* enum pf_stat_what */
+    uint32_t reserved;
+    char feed[PF_FEED_NAME]; /* "": all */
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_stat) == 80, "pf_ctl_stat");
+
+/* A reply's rows follow it: count structs of row_size bytes each, of the kind that was asked for. */
+struct pf_ctl_rows {
+    struct pf_ctl_head head;
+    uint32_t what, count, row_size, more;
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_rows) == 24, "pf_ctl_rows");
+
+struct pf_row_daemon { /* PF_STAT_DAEMON: one */
+    char version[32];
+    char shm[16];        /* "memfd" or "posix" */
+    char config[256];
+    char status[256];    /* the sentence of sd_notify's STATUS */
+    uint64_t pid, uptime_ns;
+    uint64_t memory_bytes, memory_used_bytes; /* the budget; what arenas, scratch and tables take of it */
+    uint64_t cpu_ns;     /* of the whole process */
+    uint32_t workers, workers_busy;
+    uint32_t feeds, consumers, quarantined; /* quarantined: dropped, but their process lives */
+    uint32_t dropped;    /* consumers dropped for what they wrote, since start */
+    uint64_t wakeups;    /* turns of the main loop */
+};
+
+#define PF_COUNTER_feed(name)
+#define PF_COUNTER_consumer(name)
+
+struct pf_row_feed { /* PF_STAT_FEEDS */
+    char name[PF_FEED_NAME];
+    char source[32], deliver[16], tail[16], shuffle[16];
+    char failed[256]; /* why the feed has failed, or "" */
+    uint64_t samples, seed, slot_bytes;
+    uint32_t batch, n_slots;
+    uint32_t free, filling, ready, held; /* held: ready and granted to somebody */
+    uint32_t consumers, jobs, gang, gang_there;
+#define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
+#undef PF_COUNTER_feed
+#define PF_COUNTER_feed(name) uint64_t name;
+#include "counters.tbl"
+#undef PF_COUNTER_feed
+#define PF_COUNTER_feed(name)
+};
+
+#define PF_HOLDERS 8u
+
+struct pf_row_slot { /* PF_STAT_SLOTS */
+    char feed[PF_FEED_NAME];
+    uint32_t slot, state; /* enum pf_slot_state */
+    uint64_t epoch, index, seed;
+    uint32_t rows, rows_done;
+    uint32_t grants, pins;      /* grants out; cursors that still want it */
+    uint64_t since_ns;          /* in this state */
+    uint32_t n_holders, reserved;
+    struct {
+        uint64_t consumer;
+        uint32_t rank, taken; /* taken 0: granted, not taken yet */
+        char job[PF_JOB_NAME];
+    } holders[PF_HOLDERS];
+};
+
+enum pf_consumer_state { PF_CONSUMER_WAITING = 0, PF_CONSUMER_RUNNING = 1, PF_CONSUMER_ENDED = 2, PF_CONSUMER_QUARANTINED = 3 };
+
+struct pf_row_consumer { /* PF_STAT_CONSUMERS */
+    char feed[PF_FEED_NAME], job[PF_JOB_NAME];
+    char waits_for[256]; /* what it waits for, or "" */
+    uint64_t consumer, epoch, step; /* its cursor: the next step to be granted */
+    int64_t pid;                    /* 0: in another PID namespace; its hang-up counts as death */
+    uint32_t uid, rank, world, batch;
+    uint32_t granted, held, max_held, state; /* granted: out, taken or not */
+    uint64_t age_ns, held_since_ns;          /* of the oldest grant out */
+#undef PF_COUNTER_consumer
+#define PF_COUNTER_consumer(name) uint64_t name;
+#include "counters.tbl"
+#undef PF_COUNTER_consumer
+#define PF_COUNTER_consumer(name)
+};
+
+struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
+    char feed[PF_FEED_NAME];
+    char where[256], reason[256];
+    uint64_t id, epoch, count;
+};
+#undef PF_COUNTER
+#undef PF_COUNTER_feed
+#undef PF_COUNTER_consumer
+
+#define PF_ROWS_FIT(type) ((PF_CTL_MAX - sizeof(struct pf_ctl_rows)) / sizeof(struct type))
+PF_STATIC_ASSERT(PF_ROWS_FIT(pf_row_daemon) >= 1 && PF_ROWS_FIT(pf_row_feed) >= 1 && PF_ROWS_FIT(pf_row_slot) >= 1 &&
+                     PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1,
+                 "a row fits into a message");
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* From the configuration's files to one tree of plain structs. Called by pfeedd.c on the main thread at start. This file reads
+ * the maps of config_table.c and the plug-ins' own; what a value may be is known to setting.c, YAML to reader.c. */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_feed.h"
+#include "config_table.h"
+#include "reader.h"
+
+/* Feeds are named on command lines and in file names. */
+static bool good_name(const char *name)
+{
+    size_t n = strlen(name);
+    if (n == 0 || n > CONFIG_NAME_MAX || !isalnum((unsigned char)name[0]))
+        return false;
+    for (const char *at = name; *at; at++)
+        if (!isalnum((unsigned char)*at) && !strchr("._-", *at))
+            return false;
+    return true;
+}
+
+const struct config_feed *config_feed_find(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->n_feeds; i++)
+        if (strcmp(config->feeds[i].name, name) == 0)
+            return &config->feeds[i];
+    return NULL;
+}
+
+static void read_named_feed(struct reader *reader, struct config *config, const yaml_node_pair_t *pair)
+{
+    struct config_mark mark = reader_mark(reader, reader_node(reader, pair->key));
+    const char *name = reader_key(reader, pair, "feeds");
+    if (!name)
+        return;
+    const struct config_feed *other = config_feed_find(config, name);
+    if (!good_name(name)) {
+        reader_error(reader, &mark, "'%.80s' cannot name a feed; use up to %d letters, digits, '.', '_' and '-', a letter or digit first",
+                     name, CONFIG_NAME_MAX);
+        return;
+    }
+    if (other) {
+        reader_error(reader, &mark, "feed '%s' is there already, at %s:%u; rename one of them", name, other->mark.file,
+                     other->mark.line);
+        return;
+    }
+    struct config_feed *grown = realloc(config->feeds, (config->n_feeds + 1) * sizeof *grown);
+    if (!grown) {
+        reader->no_memory = true;
+        return;
+    }
+    config->feeds = grown;
+    struct config_feed *feed = &grown[config->n_feeds];
+    memset(feed, 0, sizeof *feed);
+    feed->mark = mark;
+    feed->name = strdup(name);
+    if (!feed->name) {
+        reader->no_memory = true;
+        return;
+    }
+    config->n_feeds++;
+    config_feed_read(reader, feed, reader_node(reader, pair->value));
+}
+
+static void read_feeds(struct reader *reader, struct config *config, yaml_node_t *map)
+{
+    struct config_mark mark = reader_mark(reader, map);
+    if (reader_is_empty(map))
+        return;
+    if (map->type != YAML_MAPPING_NODE) {
+        reader_error(reader, &mark, "'feeds' is %s; it must be a map from names to feeds", reader_type(map));
+        return;
+    }
+    for (const yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top; pair++)
+        read_named_feed(reader, config, pair);
+}
+
+static void read_daemon(struct reader *reader, struct config *config, yaml_node_t *map)
+{
+    struct config_mark mark = { .file = reader->file, .line = 1, .column = 1 };
+    struct reader_section section = {
+        .what = "'daemon'",
+        .tables = { { config_daemon_table, &config->daemon, config->daemon.marks } },
+    };
+    reader_section(reader, &section, map, &mark);
+}
+
+static void nested_top(struct reader *reader, struct reader_section *section, const struct setting *row, yaml_node_t *value)
+{
+    struct config *config = section->owner;
+    if (strcmp(row->name, "daemon") == 0)
+        read_daemon(reader, config, value);
+    else if (value)
+        read_feeds(reader, config, value);
+}
+
+/* Errors are the reader's; the return value says only whether the file could be read at all. */
+static int read_file(struct reader *reader, struct config *config, uint32_t index)
+{
+    const struct setting *table = index ? config_drop_in_table : config_top_table;
+    struct config_top top = { .version = 0 };
+    struct reader_section section = {
+        .what = index ? "a file of feeds.d" : "the configuration",
+        .tables = { { table, &top, reader_marks_for(reader, table) } },
+        .nested = nested_top,
+        .owner = config,
+    };
+    struct config_mark *marks = section.tables[0].marks;
+    int rc = reader_open_file(reader, config->files[index], index);
+    if (rc == 0 && marks) {
+        yaml_node_t *root = yaml_document_get_root_node(reader->document);
+        struct config_mark mark = root ? reader_mark(reader, root) : (struct config_mark){ config->files[index], 1, 1 };
+        reader_section(reader, &section, root, &mark);
+        if (marks[0].line && top.version && top.version != CONFIG_VERSION)
+            reader_error(reader, &marks[0], "version %lld is not known to this pfeedd; it reads version %d", (long long)top.version,
+                         CONFIG_VERSION);
+    }
+    free(marks);
+    reader_close_file(reader);
+    return rc;
+}
+
+/* --- files ---------------------------------------------------------------------------------------------------------------- */
+
+static int add_file(struct config *config, const char *folder, const char *name)
+{
+    char **grown = realloc(config->files, (config->n_files + 1) * sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    config->files = grown;
+    grown[config->n_files] = NULL;
+    if (asprintf(&grown[config->n_files], "%s%s%s", folder, *folder ? "/" : "", name) < 0)
+        return -ENOMEM;
+    config->n_files++;
+    return 0;
+}
+
+static int is_drop_in(const struct dirent *entry)
+{
+    size_t n = strlen(entry->d_name);
+    return entry->d_name[0] != '.' && n > 5 && strcmp(entry->d_name + n - 5, ".yaml") == 0;
+}
+
+static int bytewise(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void add_drop_ins(struct reader *reader, struct config *config, const char *path)
+{
+    char *folder = NULL;
+    struct dirent **entries = NULL;
+    const char *slash = strrchr(path, '/');
+    if (asprintf(&folder, "%.*sfeeds.d", slash ? (int)(slash - path) + 1 : 0, path) < 0) {
+        reader->no_memory = true;
+        return;
+    }
+    int n = scandir(folder, &entries, is_drop_in, bytewise);
+    if (n < 0 && errno != ENOENT && errno != ENOTDIR) {
+        struct config_mark mark = { .file = config->files[0], .line = 1, .column = 1 };
+        reader_error(reader, &mark, "cannot list %s: %s; check its permissions", folder, strerror(errno));
+    }
+    for (int i = 0; i < n; i++) {
+        if (add_file(config, folder, entries[i]->d_name) < 0)
+            reader->no_memory = true;
+        free(entries[i]);
+    }
+    free(entries);
+    free(folder);
+}
+
+/* --- what only the whole can tell ----------------------------------------------------------------------------------------- */
+
+static bool classes_loop(const struct config *config, const struct config_feed *feed)
+{
+    const struct config_feed *other = feed;
+    for (uint32_t steps = 0; other && other->classes_of && steps <= config->n_feeds; steps++) {
+        other = config_feed_find(config, other->classes_of);
+        if (other == feed)
+            return true;
+    }
+    return false;
+}
+
+static void check_classes_of(struct reader *reader, const struct config *config, const struct config_feed *feed)
+{
+    const struct config_mark *mark = &feed->source_type_marks[1];
+    const struct config_feed *other = config_feed_find(config, feed->classes_of);
+    struct nearest nearest;
+    nearest_init(&nearest, feed->classes_of);
+    for (uint32_t i = 0; i < config->n_feeds; i++)
+        nearest_offer(&nearest, config->feeds[i].name);
+    if (!other && nearest.best)
+        reader_error(reader, mark, "'classes_of' names no feed: '%.60s'; did you mean '%s'?", feed->classes_of, nearest.best);
+    else if (!other)
+        reader_error(reader, mark, "'classes_of' names no feed: '%.60s'; give the name of another feed", feed->classes_of);
+    else if (!feed->source->classes)
+        reader_error(reader, mark, "source '%s' has no classes; remove 'classes_of'", feed->source->name);
+    else if (other->source && !other->source->classes)
+        reader_error(reader, mark, "feed '%s' has no classes (source '%s'); name one that has", other->name, other->source->name);
+    else if (classes_loop(config, feed))
+        reader_error(reader, mark, "'classes_of' leads back to this feed; let one of them number the classes by itself");
+}
+
+static void check_whole(struct reader *reader, const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_feeds; i++) {
+        const struct config_feed *feed = &config->feeds[i];
+        if (!feed->source || !feed->classes_of || !feed->source_type_marks)
+            continue;
+        /* Errors are printed by file: say whose this one is. */
+        reader->file_index = 0;
+        while (strcmp(config->files[reader->file_index], feed->mark.file) != 0)
+            reader->file_index++;
+        check_classes_of(reader, config, feed);
+    }
+}
+
+int config_load(struct config **out, const char *path, FILE *errors)
+{
+    struct reader reader = { .file = path };
+    struct config *config = calloc(1, sizeof *config);
+    int rc = config ? add_file(config, "", path) : -ENOMEM;
+    if (rc < 0)
+        goto destroy;
+    config->daemon.marks = reader_marks_for(&reader, config_daemon_table);
+    add_drop_ins(&reader, config, path);
+    rc = reader.no_memory ? -ENOMEM : read_file(&reader, config, 0);
+    for (uint32_t i = 1; i < config->n_files && !reader.no_memory; i++)
+        read_file(&reader, config, i);
+    if (!reader.no_memory)
+        check_whole(&reader, config);
+    if (reader.no_memory)
+        rc = -ENOMEM;
+    else if (rc == 0 && reader.total)
+        rc = -EINVAL;
+destroy:
+    reader_print_errors(&reader, errors);
+    reader_fini(&reader);
+    if (rc < 0)
+        config_destroy(config);
+    else
+        *out = config;
+    return rc;
+}
+
+void config_destroy(struct config *config)
+{
+    if (!config)
+        return;
+    for (uint32_t i = 0; i < config->n_feeds; i++)
+        config_feed_release(&config->feeds[i]);
+    while (config->n_files)
+        free(config->files[--config->n_files]);
+    free(config->files);
+    free(config->daemon.marks);
+    free(config->feeds);
+    free(config);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* The configuration: YAML in, one tree of plain structs out, or every error of the file with file:line:column. Main thread, at
+ * start (and, later, on SIGHUP). Nothing here opens a source or allocates an arena. */
+#ifndef PFEED_CONFIG_H
+#define PFEED_CONFIG_H
+
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "layout.h"
+#include "order.h"
+#include "sample.h"
+#include "setting.h"
+#include "source/source.h"
+
+#define CONFIG_FIELDS_MAX PF_FIELDS /* fields of a feed */
+#define CONFIG_NAME_MAX   63 /* bytes of a feed's name */
+
+/* Where a value was written; line 0: it is a default. */
+struct config_mark {
+    const char *file;
+    uint32_t line, column; /* from 1 */
+};
+
+enum config_shm { CONFIG_SHM_AUTO, CONFIG_SHM_MEMFD, CONFIG_SHM_POSIX };
+enum config_tail { CONFIG_TAIL_DROP, CONFIG_TAIL_PAD, CONFIG_TAIL_PARTIAL };
+enum config_slow { CONFIG_SLOW_BLOCK, CONFIG_SLOW_SKIP };
+enum config_on_error { CONFIG_REPLACE, CONFIG_MASK, CONFIG_FAIL };
+
+struct config_daemon { /* daemon: */
+    int64_t workers;   /* 0: auto */
+    uint64_t memory;   /* bytes; 0: auto */
+    int shm;           /* enum config_shm */
+    int64_t max_consumers;
+    struct config_mark *marks; /* one a row of config_daemon_table */
+};
+
+struct config_access {
+    bool given; /* false: group `pfeed`, root and the daemon's own user */
+    uint32_t n_users, n_groups;
+    uid_t *users;
+    gid_t *groups;
+    struct setting_strings user_words, group_words; /* as written */
+    struct config_mark *marks;
+};
+
+struct config_field {
+    struct field field;      /* name, from, decode and its params, transforms, dtype, layout; the rest is prepare's */
+    struct source_want want; /* from, dtype, shape, length, stride */
+    bool dtype_given;        /* else the part's own */
+    struct config_mark mark; /* of the field's name */
+    /* As written, for --dump-config. Params in `field` are owned here. */
+    char *from, *dtype;
+    struct setting_ints shape;
+    struct config_mark *marks, *decode_marks, *transform_marks[FIELD_TRANSFORMS];
+    struct config_mark transform_mark[FIELD_TRANSFORMS];
+};
+
+struct config_feed {
+    char *name;
+    struct config_mark mark, source_mark;
+    const struct source_ops *source;
+    void *source_params;
+    char *classes_of; /* another feed's name, or NULL */
+    int shuffle;      /* enum shuffle_mode */
+    uint64_t seed;
+    int64_t batch;
+    int tail;         /* enum config_tail */
+    char *deliver;    /* name of a delivery mode: "split", "each" */
+    int64_t gang;     /* 0: none */
+    int64_t epochs;   /* 0: for ever */
+    int64_t slots;    /* 0: auto */
+    int64_t max_held; /* most that a consumer may ask for */
+    int slow;         /* enum config_slow */
+    int on_error;     /* enum config_on_error */
+    int64_t read_retry_ms;
+    bool warm;
+    struct config_access access;
+    uint32_t n_fields;
+    struct config_field *fields;
+    /* One mark a row of the tables in config_table.c and of the source's; for --dump-config and for whoever blames a value. */
+    char *source_type;
+    struct config_mark *marks, *shuffle_marks, *source_type_marks, *source_marks;
+};
+
+struct config {
+    uint32_t n_files;
+    char **files; /* the main one first; marks point to these names */
+    struct config_daemon daemon;
+    uint32_t n_feeds;
+    struct config_feed *feeds; /* in the order of the file, then of feeds.d by name */
+};
+
+/* Reads path, then feeds.d of its folder (*.yaml, bytewise order). On any error every message is printed to errors
+ * ("file:line:column: what is wrong; hint"), nothing is returned, and the result is -EINVAL (or -errno of opening path). */
+int config_load(struct config **out, const char *path, FILE *errors);
+const struct config_feed *config_feed_find(const struct config *config, const char *name); /* NULL: there is none */
+void config_destroy(struct config *config);
+/* Every value in force as YAML, each with a comment that says where it comes from (default, or file:line). */
+void config_dump(const struct config *config, FILE *to);
+/* The tables as text: for --help and the manual. */
+void config_help(FILE *to);
+
+#endif

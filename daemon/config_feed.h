@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* One feed of the configuration and its fields: from their YAML maps to struct config_feed. config.c calls it; main thread, at start. */
+#ifndef PFEED_CONFIG_FEED_H
+#define PFEED_CONFIG_FEED_H
+
+#include "reader.h"
+
+/* feed has its name and mark; the rest is zero. Errors are reader's. What was read is released by config_feed_release, also
+ * after errors. */
+void config_feed_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map);
+void config_feed_release(struct config_feed *feed);
+
+/* config_field.c */
+void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map);
+void config_field_release(struct config_field *field);
+
+#endif

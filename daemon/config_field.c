@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* The fields of a feed: from their YAML maps to struct config_field, with decoder and transforms. Called by config_feed.c on the
+ * main thread at start. */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_feed.h"
+#include "config_table.h"
+#include "decode/decode.h"
+#include "transform/transform.h"
+
+#define DEFAULT_DECODER "raw"
+
+static const char *decode_name(uint32_t i)
+{
+    return decode_kinds[i] ? decode_kinds[i]->name : NULL;
+}
+
+static const char *transform_name(uint32_t i)
+{
+    return transform_kinds[i] ? transform_kinds[i]->name : NULL;
+}
+
+static void read_decode(struct reader *reader, struct config_field *field, yaml_node_t *node)
+{
+    yaml_node_t *settings = NULL;
+    const char *word = node ? reader_named(reader, node, "'decode'", &settings) : DEFAULT_DECODER;
+    struct config_mark mark = node ? reader_mark(reader, node) : field->mark;
+    int index = word ? reader_find_word(reader, &mark, "decoder", decode_name, word) : -1;
+    char what[96];
+    void *params = NULL;
+    if (index < 0)
+        return;
+    field->field.decode = decode_kinds[index];
+    snprintf(what, sizeof what, "decoder '%s'", word);
+    reader_params(reader, what, decode_kinds[index]->settings, decode_kinds[index]->params_size, settings, &mark, &params,
+                &field->decode_marks);
+    field->field.decode_params = params;
+}
+
+static void read_transform(struct reader *reader, struct config_field *field, yaml_node_t *node, struct plan_size *size)
+{
+    yaml_node_t *settings;
+    const char *word = reader_named(reader, node, "a transform", &settings);
+    struct config_mark mark = reader_mark(reader, node);
+    int index = word ? reader_find_word(reader, &mark, "transform", transform_name, word) : -1;
+    uint32_t n = field->field.n_transforms, before;
+    struct transform_use *use = &field->field.transforms[n];
+    struct problem why;
+    char what[96];
+    void *params = NULL;
+    if (index < 0)
+        return;
+    use->ops = transform_kinds[index];
+    for (uint32_t i = 0; i < n; i++)
+        use->ordinal += field->field.transforms[i].ops == use->ops;
+    field->transform_mark[n] = mark;
+    field->field.n_transforms++;
+    snprintf(what, sizeof what, "transform '%s'", word);
+    before = reader->total;
+    reader_params(reader, what, use->ops->settings, use->ops->params_size, settings, &mark, &params, &field->transform_marks[n]);
+    use->params = params;
+    /* The decoder checks again when it follows the sizes; here the place in the file is known. */
+    if (reader->total == before && !reader->no_memory && use->ops->check && use->ops->check(params, size, &why) < 0)
+        reader_error(reader, &mark, "%s: %s", what, why.text);
+}
+
+static void read_transforms(struct reader *reader, struct config_field *field, yaml_node_t *list)
+{
+    struct plan_size size = { 0 };
+    if (!list || reader_is_empty(list))
+        return;
+    struct config_mark mark = reader_mark(reader, list);
+    if (list->type != YAML_SEQUENCE_NODE) {
+        reader_error(reader, &mark, "'transforms' is %s; it must be a list ('- name' lines)", reader_type(list));
+        return;
+    }
+    for (const yaml_node_item_t *item = list->data.sequence.items.start; item < list->data.sequence.items.top; item++) {
+        if (field->field.n_transforms == FIELD_TRANSFORMS) {
+            reader_error(reader, &mark, "'transforms' holds too many; give at most %d", FIELD_TRANSFORMS);
+            return;
+        }
+        read_transform(reader, field, reader_node(reader, *item), &size);
+    }
+}
+
+static void nested_field(struct reader *reader, struct reader_section *section, const struct setting *row, yaml_node_t *value)
+{
+    if (strcmp(row->name, "decode") == 0)
+        read_decode(reader, section->owner, value);
+    else
+        read_transforms(reader, section->owner, value);
+}
+
+static const char *dtype_name(uint32_t i)
+{
+    return i < DTYPES ? dtype_table[i].name : NULL;
+}
+
+/* From what was written to what the daemon works with. */
+static void finish_field(struct reader *reader, struct config_field *field)
+{
+    struct source_want *want = &field->want;
+    struct config_mark mark = reader_mark_of(config_field_table, field->marks, "dtype");
+    want->dtype = DTYPES;
+    if (field->dtype && strcmp(field->dtype, "auto") != 0) {
+        int index = reader_find_word(reader, &mark, "dtype", dtype_name, field->dtype);
+        field->dtype_given = index >= 0;
+        if (index >= 0)
+            want->dtype = field->field.dtype = (enum dtype)index;
+    }
+    mark = reader_mark_of(config_field_table, field->marks, "from");
+    if (!field->from && !(field->from = strdup(field->field.name))) {
+        reader->no_memory = true;
+        return;
+    }
+    if (strlen(field->from) >= NAME_SIZE)
+        reader_error(reader, &mark, "'from' is longer than %d bytes; give the name of a part of the sample", NAME_SIZE - 1);
+    snprintf(field->field.from, sizeof field->field.from, "%.*s", NAME_SIZE - 1, field->from);
+    want->from = field->from;
+    want->ndim = field->shape.n;
+    for (uint32_t i = 0; i < field->shape.n; i++)
+        want->shape[i] = field->shape.v[i];
+}
+
+static void read_field(struct reader *reader, struct config_field *field, yaml_node_t *map)
+{
+    char what[NAME_SIZE + 16];
+    snprintf(what, sizeof what, "field '%s'", field->field.name);
+    field->marks = reader_marks_for(reader, config_field_table);
+    struct reader_section section = {
+        .what = what,
+        .tables = { { config_field_table, field, field->marks } },
+        .nested = nested_field,
+        .owner = field,
+    };
+    reader_section(reader, &section, map, &field->mark);
+    if (!reader->no_memory)
+        finish_field(reader, field);
+}
+
+static bool good_field_name(const char *name)
+{
+    if (!isalpha((unsigned char)name[0]) && name[0] != '_')
+        return false;
+    for (const char *at = name; *at; at++)
+        if (!isalnum((unsigned char)*at) && !strchr("._-", *at))
+            return false;
+    return strlen(name) < NAME_SIZE;
+}
+
+void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map)
+{
+    struct config_mark mark = reader_mark(reader, map);
+    if (map->type != YAML_MAPPING_NODE || map->data.mapping.pairs.start == map->data.mapping.pairs.top) {
+        reader_error(reader, &mark, "'fields' is %s; give at least one field, such as 'image: { decode: image }'",
+                     map->type == YAML_MAPPING_NODE || reader_is_empty(map) ? "empty" : reader_type(map));
+        return;
+    }
+    feed->fields = calloc(CONFIG_FIELDS_MAX, sizeof *feed->fields);
+    if (!feed->fields) {
+        reader->no_memory = true;
+        return;
+    }
+    for (const yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top; pair++) {
+        const char *name = reader_key(reader, pair, "fields");
+        const struct config_field *other = NULL;
+        mark = reader_mark(reader, reader_node(reader, pair->key));
+        for (uint32_t i = 0; name && i < feed->n_fields; i++)
+            if (strcmp(feed->fields[i].field.name, name) == 0)
+                other = &feed->fields[i];
+        if (!name)
+            continue;
+        if (feed->n_fields == CONFIG_FIELDS_MAX) {
+            reader_error(reader, &mark, "feed '%s' has too many fields; give at most %d", feed->name, CONFIG_FIELDS_MAX);
+            return;
+        }
+        if (other)
+            reader_error(reader, &mark, "field '%s' is given twice, first on line %u; rename one of them", name, other->mark.line);
+        else if (!good_field_name(name))
+            reader_error(reader, &mark, "'%.80s' cannot name a field; use up to %d letters, digits, '.', '_' and '-', a letter first",
+                         name, NAME_SIZE - 1);
+        else {
+            struct config_field *field = &feed->fields[feed->n_fields++];
+            snprintf(field->field.name, sizeof field->field.name, "%.*s", NAME_SIZE - 1, name);
+            field->mark = mark;
+            read_field(reader, field, reader_node(reader, pair->value));
+        }
+    }
+}
+
+void config_field_release(struct config_field *field)
+{
+    if (field->field.decode)
+        setting_release(field->field.decode->settings, (void *)field->field.decode_params);
+    free((void *)field->field.decode_params);
+    for (uint32_t i = 0; i < field->field.n_transforms; i++) {
+        setting_release(field->field.transforms[i].ops->settings, (void *)field->field.transforms[i].params);
+        free((void *)field->field.transforms[i].params);
+        free(field->transform_marks[i]);
+    }
+    setting_release(config_field_table, field);
+    free(field->decode_marks);
+    free(field->marks);
+}

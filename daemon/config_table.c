@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* Every key of the configuration that is not a plug-in's, one row each. Read by config.c, config_dump.c and --help. */
+#include "config.h"
+#include "config_table.h"
+
+#define DAEMON(member)  offsetof(struct config_daemon, member)
+#define FEED(member)    offsetof(struct config_feed, member)
+#define FIELD(member)   offsetof(struct config_field, member)
+#define ACCESS(member)  offsetof(struct config_access, member)
+#define ROWS_MAX        1048576
+#define ELEMENTS_MAX    2147483647 /* a dimension of a row */
+#define HOUR_MS         3600000
+#define MEMORY_MIN      (1 << 20)
+#define MEMORY_MAX      1125899906842624.0 /* 1024 TiB */
+
+const struct setting config_top_table[] = {
+    { "version", SETTING_INT, offsetof(struct config_top, version), NULL, .help = "of this format: 1" },
+    { "daemon", SETTING_SECTION, 0, "", .help = "the process: workers, memory" },
+    { "feeds", SETTING_SECTION, 0, "", .help = "a map from each feed's name to its recipe; more may stand in feeds.d/*.yaml" },
+    SETTINGS_END,
+};
+
+const struct setting config_drop_in_table[] = {
+    { "version", SETTING_INT, offsetof(struct config_top, version), "1", .help = "of this format: 1" },
+    { "feeds", SETTING_SECTION, 0, NULL, .help = "a map from each feed's name to its recipe" },
+    SETTINGS_END,
+};
+
+const struct setting config_daemon_table[] = {
+    { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto", .help = "worker threads; auto: one per core of the cgroup" },
+    { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
+      .help = "budget for all arenas, caches and scratch; auto: the smaller of a quarter of the cgroup's limit and 8GiB" },
+    { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",
+      .help = "kind of shared memory; auto: memfd where the kernel can seal it" },
+    { "max_consumers", SETTING_INT, DAEMON(max_consumers), "256", 1, 65536, .help = "attached processes at a time" },
+    SETTINGS_END,
+};
+
+const struct setting config_feed_table[] = {
+    { "source", SETTING_SECTION, FEED(source_params), NULL, .help = "where the samples are: 'type' and that kind's own keys" },
+    { "shuffle", SETTING_SECTION, 0, "", .help = "order of the samples: global, none, or a map of mode and seed" },
+    { "batch", SETTING_INT, FEED(batch), NULL, 1, ROWS_MAX,
+      .help = "rows of a slot, and of one global step unless a job asks otherwise" },
+    { "tail", SETTING_CHOICE, FEED(tail), "drop", .choices = "drop|pad|partial",
+      .help = "the rows left at an epoch's end: left out, filled up with others, or a shorter batch (world 1 only)" },
+    { "deliver", SETTING_STRING, FEED(deliver), "split",
+      .help = "split: the ranks of a job divide each step; each: every rank gets all of it" },
+    { "gang", SETTING_INT, FEED(gang), "none", 1, 1024, .choices = "none",
+      .help = "hold the first step until this many ranks are attached" },
+    { "epochs", SETTING_INT, FEED(epochs), "forever", 1, 1e9, .choices = "forever", .help = "end the feed after this many" },
+    { "slots", SETTING_INT, FEED(slots), "auto", 2, PF_SLOTS_MAX, .choices = "auto", .help = "batches kept ready or in work" },
+    { "max_held", SETTING_INT, FEED(max_held), "2", 1, 16, .help = "batches that a consumer may hold at a time" },
+    { "slow", SETTING_CHOICE, FEED(slow), "block", .choices = "block|skip|!park",
+      .help = "what a slow job does to others: they wait, or it misses batches (world 1 or 'deliver: each'); park comes later" },
+    { "on_error", SETTING_CHOICE, FEED(on_error), "replace", .choices = "replace|mask|fail",
+      .help = "a sample that cannot be used: take another one, mark the row, or end the feed" },
+    { "read_retry", SETTING_DURATION, FEED(read_retry_ms), "30s", 0, HOUR_MS,
+      .help = "how long transient read errors are tried again" },
+    { "warm", SETTING_BOOL, FEED(warm), "no", .help = "fill the slots once before the first consumer comes" },
+    { "fields", SETTING_SECTION, 0, NULL, .help = "a map from each field's name to how its rows are made" },
+    { "access", SETTING_SECTION, 0, "", .help = "who may attach, beside root: users and groups; not given: group pfeed" },
+    { "cache", SETTING_LATER, 0, "", .help = "caches of encoded or decoded samples come later" },
+    { "max_errors", SETTING_LATER, 0, "", .help = "a limit on bad samples comes later" },
+    SETTINGS_END,
+};
+
+const struct setting config_source_table[] = {
+    { "type", SETTING_STRING, FEED(source_type), NULL, .help = "kind of source" },
+    { "classes_of", SETTING_STRING, FEED(classes_of), "", .help = "number the classes as this other feed does" },
+    SETTINGS_END,
+};
+
+const struct setting config_shuffle_table[] = {
+    { "mode", SETTING_CHOICE, FEED(shuffle), "global", .choices = "global|none|!block",
+      .help = "global: every epoch a new order of all samples; none: as the source lists them" },
+    { "seed", SETTING_INT, FEED(seed), "0", 0, SETTING_NO_MAX, .help = "of the order and of all random transforms" },
+    SETTINGS_END,
+};
+
+const struct setting config_field_table[] = {
+    { "from", SETTING_STRING, FIELD(from), "", .help = "part of the sample; default: the field's own name" },
+    { "decode", SETTING_SECTION, 0, "", .help = "kind of decoder, or a map from it to its settings; default: raw" },
+    { "transforms", SETTING_SECTION, 0, "", .help = "a list: names, or maps from a name to its settings; in this order" },
+    { "dtype", SETTING_STRING, FIELD(dtype), "auto", .help = "element type of the rows; auto: as the part has it" },
+    { "layout", SETTING_CHOICE, FIELD(field.layout), "chw", .choices = "chw|hwc", .help = "of pictures: planes or pixels" },
+    { "shape", SETTING_INTS, FIELD(shape), "[]", 1, ELEMENTS_MAX, .help = "of one row, for sources that make their own" },
+    { "length", SETTING_INT, FIELD(want.length), "auto", 1, ELEMENTS_MAX, .choices = "auto",
+      .help = "tokens in a row (source type tokens)" },
+    { "stride", SETTING_INT, FIELD(want.stride), "auto", 1, ELEMENTS_MAX, .choices = "auto",
+      .help = "tokens from one row's start to the next; auto: length" },
+    SETTINGS_END,
+};
+
+const struct setting config_access_table[] = {
+    { "users", SETTING_STRINGS, ACCESS(user_words), "[]", .help = "names or numbers" },
+    { "groups", SETTING_STRINGS, ACCESS(group_words), "[]", .help = "names or numbers" },
+    SETTINGS_END,
+};

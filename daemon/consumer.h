@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* An attached process: its lane, what it was granted, its death. Main thread. */
+#ifndef PFEED_CONSUMER_H
+#define PFEED_CONSUMER_H
+
+#include <stdbool.h>
+
+#include "feed.h"
+#include "job.h"
+#include "loop.h"
+#include "ring.h"
+#include "segment.h"
+
+#define PF_COUNTER_feed(name)
+#define PF_COUNTER_consumer(name) uint64_t name;
+#define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
+struct consumer_counters {
+#include "counters.tbl"
+};
+#undef PF_COUNTER
+#undef PF_COUNTER_feed
+#undef PF_COUNTER_consumer
+
+struct granted { /* one grant that is out */
+    uint64_t number;
+    struct place place;
+    uint32_t slot, rows;
+    int64_t since_ns;
+};
+
+struct connection; /* ctl.c's */
+
+/*
+ * ATTACHED -> QUARANTINED  (hung up without DETACH, or dropped, and its process lives)
+ * ATTACHED -> freed        (DETACH, or its process is dead)
+ * QUARANTINED -> freed     (its process is dead)
+ */
+enum consumer_state { CONSUMER_ATTACHED, CONSUMER_QUARANTINED };
+
+struct consumer {
+    struct consumer *next; /* in its feed */
+    struct feed *feed;
+    struct job *job; /* NULL once quarantined */
+    struct loop *loop;
+    struct connection *connection; /* NULL once it has hung up */
+    enum consumer_state state;
+    uint64_t id;
+    uint32_t rank, max_held;
+    uid_t uid;
+    pid_t pid;     /* 0: in a PID namespace that we cannot see */
+    int64_t born_ns;
+    struct watch process; /* its pidfd, or -1 */
+    struct watch event;   /* its eventfd: never read, edge-triggered */
+    struct segment grant_segment, return_segment;
+    struct pf_grant_page *grants;
+    struct pf_return_page *returns;
+    struct place at;    /* next step to be granted */
+    struct place ahead; /* feed_turn's own */
+    uint64_t published; /* grants */
+    uint64_t tail;      /* returns that were read */
+    uint64_t taken;     /* least value that pf_return_page.taken may have */
+    uint64_t wake_at;   /* as stored last; UINT64_MAX: not asked */
+    uint32_t n_out;
+    struct granted out[PF_RING]; /* by number, ascending */
+    char job_name[PF_JOB_NAME];
+    char broken[160]; /* the rule that it broke, or "" */
+    struct consumer_counters counters;
+};
+
+struct consumer_peer {
+    pid_t pid;
+    uid_t uid;
+    int pidfd; /* -1: none; consumer_attach takes it over on success */
+};
+
+/* Finds or makes the job, makes the lane. On success *reply and fds (to be sent; they stay the consumer's) are filled. */
+int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
+                    const struct consumer_peer *peer, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS], struct problem *why);
+/* The peer says that all is given back and unmapped. Frees c. */
+void consumer_detach(struct consumer *c);
+/* Its socket has hung up. Frees c where its process is dead or cannot be seen, else quarantines it. */
+void consumer_hangup(struct consumer *c);
+/* Ends it for a reason of ours; what it took stays claimed until its process is dead. The connection is told and closed. */
+void consumer_drop(struct consumer *c, enum pf_closed closed, const char *sentence);
+/* At the daemon's end: frees without a word. */
+void consumer_destroy(struct consumer *c);
+
+/* Reads its returns, at most one ring's length. False: it broke the rules, and consumer_check will drop it. */
+bool consumer_drain(struct consumer *c);
+/* Grants whatever is ready for it. */
+void consumer_grant(struct consumer *c);
+/* Takes back all that it did not take yet. False: as above. */
+bool consumer_revoke(struct consumer *c);
+/* Drops it if it broke the rules: false. */
+bool consumer_check(struct consumer *c);
+uint32_t consumer_held(const struct consumer *c); /* taken and not returned, as far as its word can be believed */
+static inline bool consumer_runs(const struct consumer *c)
+{
+    return c->state == CONSUMER_ATTACHED && c->job->started && !job_over(c->job, c->at);
+}
+
+uint32_t consumer_dropped(void); /* since start, for what they wrote */
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* What a kind of decoder is: one file of this folder, one const struct decode_ops at its end named decode_<word>, one word in
+ * daemon/meson.build. A decoder takes one part of a sample, runs the field's transforms, and writes the row's bytes straight
+ * into the slot. */
+#ifndef PFEED_DECODE_H
+#define PFEED_DECODE_H
+
+#include "sample.h"
+#include "setting.h"
+
+struct decode_ops {
+    const char *name, *help;
+    const struct setting *settings; /* `decode: { image: { orientation: yes } }`; ends with SETTINGS_END */
+    size_t params_size;
+    /* Main thread, at start: checks dtype, layout and transforms of the field against the part, and fills ndim, shape,
+     * row_bytes, is_image, mean and std. Before: dtype is DTYPES where it was not given (then it is filled, too), ndim and
+     * shape are the configuration's, ndim 0 where it gave none. */
+    int (*prepare)(struct field *field, const struct sample_part *part, struct problem *why);
+    /* The most bytes that one worker's state takes, for the budget: worker_open's own and what the codec may ask for while
+     * a row is made. NULL: none. */
+    size_t (*worker_bytes)(const struct field *field);
+    /* A worker's own memory: made before READY, used by row, nothing allocated afterwards that can be avoided. max_bytes: what
+     * the worker may use in all, 0 for worker_bytes'; a picture that needs more is a bad sample. May be NULL. */
+    int (*worker_open)(void **state, const struct field *field, size_t max_bytes);
+    void (*worker_close)(void *state);
+    /* On a worker. Writes exactly field->row_bytes at row. -errno and a sentence for a bad sample (row is then unspecified). */
+    int (*row)(void *state, const struct field *field, const struct sample_value *value, const struct row_key *key, void *row,
+               struct problem *why);
+};
+
+extern const struct decode_ops *const decode_kinds[]; /* generated; NULL at the end */
+
+#endif

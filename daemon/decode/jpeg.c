@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/* The one place that knows libjpeg-turbo; see jpeg.h. Called by decode/image.c on workers. libjpeg leaves by longjmp: each
+ * entry point sets its own return place, and everything that must survive lives in the reader. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+#include "decode/jpeg.h"
+
+#define SCANS_MAX 100 /* a few bytes can make libjpeg walk the whole picture once more; encoders write about ten */
+
+struct jpeg_reader {
+    struct jpeg_decompress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_progress_mgr progress;
+    jmp_buf place;
+    struct jpeg_limits limits;
+    char message[JMSG_LENGTH_MAX];
+    uint32_t skip;  /* pixels at the left of each row that were decoded only for their neighbours */
+    uint32_t width; /* of the crop */
+    bool inks;      /* four components, still to be made RGB */
+    uint8_t row[(JPEG_READER_SIDE + 64) * 4];
+};
+
+static void leave(j_common_ptr jpeg)
+{
+    struct jpeg_reader *reader = jpeg->client_data;
+    jpeg->err->format_message(jpeg, reader->message);
+    longjmp(reader->place, 1);
+}
+
+static void message(j_common_ptr jpeg, int level)
+{
+    if (level >= 0)
+        return;
+    /* These two say that a header is unusual; all others that pixels are not what was encoded. */
+    if (jpeg->err->msg_code == JWRN_ADOBE_XFORM || jpeg->err->msg_code == JWRN_JFIF_MAJOR)
+        return;
+    leave(jpeg);
+}
+
+static void no_output(j_common_ptr jpeg)
+{
+    (void)jpeg;
+}
+
+static void count_scans(j_common_ptr jpeg)
+{
+    struct jpeg_reader *reader = jpeg->client_data;
+    if (reader->jpeg.input_scan_number <= SCANS_MAX)
+        return;
+    snprintf(reader->message, sizeof reader->message, "More than %d scans", SCANS_MAX);
+    longjmp(reader->place, 1);
+}
+
+/* Where every longjmp ends up. */
+static int broken(struct jpeg_reader *reader, struct problem *why)
+{
+    const int code = reader->errors.msg_code;
+    const bool memory = code == JERR_OUT_OF_MEMORY || code == JERR_NO_BACKING_STORE;
+    jpeg_abort_decompress(&reader->jpeg);
+    return problem_set(why, memory ? -ENOMEM : -EBADMSG, "JPEG: %s", reader->message);
+}
+
+int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits)
+{
+    struct jpeg_reader *reader = calloc(1, sizeof *reader);
+    if (!reader)
+        return -ENOMEM;
+    reader->jpeg.err = jpeg_std_error(&reader->errors);
+    reader->errors.error_exit = leave;
+    reader->errors.emit_message = message;
+    reader->errors.output_message = no_output;
+    reader->progress.progress_monitor = count_scans;
+    reader->jpeg.client_data = reader;
+    if (setjmp(reader->place)) {
+        jpeg_reader_destroy(reader);
+        return -ENOMEM;
+    }
+    jpeg_create_decompress(&reader->jpeg);
+    reader->jpeg.progress = &reader->progress;
+    reader->limits = *limits;
+    if (limits->max_bytes)
+        reader->jpeg.mem->max_memory_to_use = (long)limits->max_bytes;
+    *out = reader;
+    return 0;
+}
+
+void jpeg_reader_destroy(struct jpeg_reader *reader)
+{
+    if (!reader)
+        return;
+    jpeg_destroy_decompress(&reader->jpeg);
+    free(reader);
+}
+
+void jpeg_reader_close(struct jpeg_reader *reader)
+{
+    jpeg_abort_decompress(&reader->jpeg);
+}
+
+static const char *colour_name(J_COLOR_SPACE space)
+{
+    switch (space) {
+    case JCS_GRAYSCALE:
+        return "grey";
+    case JCS_YCbCr:
+        return "YCbCr";
+    case JCS_RGB:
+        return "RGB";
+    case JCS_CMYK:
+        return "CMYK";
+    case JCS_YCCK:
+        return "YCCK";
+    default:
+        return NULL;
+    }
+}
+
+static int check_head(struct jpeg_reader *reader, struct problem *why)
+{
+    struct jpeg_decompress_struct *jpeg = &reader->jpeg;
+    const uint64_t pixels = (uint64_t)jpeg->image_width * jpeg->image_height;
+    if (pixels > reader->limits.max_pixels)
+        return problem_set(why, -EFBIG, "JPEG: %u x %u pixels, but max_pixels is %llu", jpeg->image_width, jpeg->image_height,
+                           (unsigned long long)reader->limits.max_pixels);
+    if (pixels > reader->limits.max_kept && jpeg_has_multiple_scans(jpeg))
+        return problem_set(why, -EFBIG, "JPEG: progressive, %u x %u pixels, but max_progressive is %llu", jpeg->image_width,
+                           jpeg->image_height, (unsigned long long)reader->limits.max_kept);
+    if (jpeg->arith_code)
+        return problem_set(why, -ENOTSUP, "JPEG: arithmetic coding is not supported");
+    if (jpeg->data_precision != 8)
+        return problem_set(why, -ENOTSUP, "JPEG: %d bits a sample are not supported, only 8", jpeg->data_precision);
+    if (!colour_name(jpeg->jpeg_color_space))
+        return problem_set(why, -ENOTSUP, "JPEG: %d components of an unknown colour space", jpeg->num_components);
+    return 0;
+}
+
+int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct jpeg_head *head, struct problem *why)
+{
+    struct jpeg_decompress_struct *jpeg = &reader->jpeg;
+    if (setjmp(reader->place))
+        return broken(reader, why);
+    jpeg_abort_decompress(jpeg);
+    reader->errors.msg_code = 0;
+    jpeg_mem_src(jpeg, data, size);
+    jpeg_read_header(jpeg, TRUE);
+    const int error = check_head(reader, why);
+    if (error) {
+        jpeg_abort_decompress(jpeg);
+        return error;
+    }
+    reader->inks = jpeg->num_components == 4;
+    *head = (struct jpeg_head){ .width = (int32_t)jpeg->image_width,
+                                .height = (int32_t)jpeg->image_height,
+                                .colour = colour_name(jpeg->jpeg_color_space),
+                                .progressive = jpeg->progressive_mode };
+    return 0;
+}
+
+/* libjpeg smooths a progressive picture whose scans stop early from neighbouring blocks, which a crop would change. */
+static bool is_smoothed(const struct jpeg_decompress_struct *jpeg)
+{
+    if (!jpeg->progressive_mode || !jpeg->coef_bits)
+        return false;
+    for (int c = 0; c < jpeg->num_components; c++)
+        for (int k = 0; k < DCTSIZE2; k++)
+            if (jpeg->coef_bits[c][k] != 0)
+                return true;
+    return false;
+}
+
+/* Fancy upsampling looks at one neighbour on each side and treats the ends of a row apart, so that a pixel more than the
+ * crop is decoded; whole columns of iMCUs cost nothing more. Below two of them libjpeg would take up plain upsampling. */
+static void crop_columns(struct jpeg_reader *reader, uint32_t x, uint32_t width)
+{
+    struct jpeg_decompress_struct *jpeg = &reader->jpeg;
+    const uint32_t step = DCTSIZE * (uint32_t)jpeg->max_h_samp_factor;
+    uint32_t left = (x ? x - 1 : 0) / step * step, right = (x + width + step) / step * step;
+    if (right > jpeg->output_width)
+        right = jpeg->output_width;
+    if (right - left < 2 * step)
+        left = left > step ? left - step : 0;
+    JDIMENSION from = left, span = right - left;
+    if (span < jpeg->output_width)
+        jpeg_crop_scanline(jpeg, &from, &span);
+    else
+        from = 0;
+    reader->skip = x - from;
+}
+
+int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t width, int32_t height, struct problem *why)
+{
+    struct jpeg_decompress_struct *jpeg = &reader->jpeg;
+    if (setjmp(reader->place))
+        return broken(reader, why);
+    if (x < 0 || y < 0 || width < 1 || height < 1 || (uint32_t)x + (uint32_t)width > jpeg->image_width ||
+        (uint32_t)y + (uint32_t)height > jpeg->image_height)
+        return problem_set(why, -ERANGE, "JPEG: the crop %d,%d %dx%d is not inside the picture", x, y, width, height);
+    jpeg->out_color_space = reader->inks ? JCS_CMYK : JCS_RGB;
+    jpeg->dct_method = JDCT_ISLOW;
+    jpeg->do_fancy_upsampling = TRUE; /* also keeps merged upsampling away */
+    jpeg_start_decompress(jpeg);
+    reader->width = (uint32_t)width;
+    uint32_t surplus = (uint32_t)y;
+    if (is_smoothed(jpeg)) {
+        reader->skip = (uint32_t)x;
+    } else {
+        crop_columns(reader, (uint32_t)x, (uint32_t)width);
+        /* Skipping to the middle of an iMCU row gives wrong rows in libjpeg-turbo up to 3.1 (its issue 915). */
+        const uint32_t step = DCTSIZE * (uint32_t)jpeg->max_v_samp_factor, whole = surplus / step * step;
+        if (whole)
+            jpeg_skip_scanlines(jpeg, whole);
+        surplus -= whole;
+    }
+    JSAMPROW row = reader->row;
+    for (; surplus; surplus--)
+        jpeg_read_scanlines(jpeg, &row, 1);
+    return 0;
+}
+
+/* Adobe stores inks inverted (255 is none), and so does everybody's CMYK JPEG. red = cyan * black / 255, rounded as Pillow
+ * does: black - (255 - cyan) * black / 255. */
+static void inks_to_rgb(uint8_t *row, uint32_t n)
+{
+    const uint8_t *from = row;
+    for (uint32_t i = 0; i < n; i++, from += 4, row += 3) {
+        const uint32_t black = from[3];
+        for (int c = 0; c < 3; c++) {
+            const uint32_t product = (255u - from[c]) * black + 128u;
+            row[c] = (uint8_t)(black - ((product + (product >> 8)) >> 8));
+        }
+    }
+}
+
+int jpeg_reader_row(struct jpeg_reader *reader, const uint8_t **row, struct problem *why)
+{
+    if (setjmp(reader->place))
+        return broken(reader, why);
+    JSAMPROW to = reader->row;
+    jpeg_read_scanlines(&reader->jpeg, &to, 1);
+    uint8_t *first = reader->row + (size_t)reader->skip * (reader->inks ? 4 : 3);
+    if (reader->inks)
+        inks_to_rgb(first, reader->width);
+    *row = first;
+    return 0;
+}
+
+static uint32_t get16(const uint8_t *p, bool big)
+{
+    return big ? (uint32_t)p[0] << 8 | p[1] : (uint32_t)p[1] << 8 | p[0];
+}
+
+static uint32_t get32(const uint8_t *p, bool big)
+{
+    return big ? get16(p, true) << 16 | get16(p + 2, true) : get16(p + 2, false) << 16 | get16(p, false);
+}
+
+/* TIFF 6.0, section 2; EXIF 2.3, 4.6.4: tag 0x112, one SHORT, in the first directory. 0: not there. */
+static int tiff_orientation(const uint8_t *tiff, size_t size)
+{
+    if (size < 8 || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
+        return 0;
+    const bool big = tiff[0] == 'M';
+    const size_t at = get32(tiff + 4, big);
+    if (at > size - 2)
+        return 0;
+    const uint32_t entries = get16(tiff + at, big);
+    for (uint32_t i = 0; i < entries; i++) {
+        const size_t entry = at + 2 + (size_t)i * 12;
+        if (entry + 12 > size)
+            return 0;
+        if (get16(tiff + entry, big) != 0x112)
+            continue;
+        if (get16(tiff + entry + 2, big) != 3 || get32(tiff + entry + 4, big) != 1)
+            return 0;
+        const uint32_t value = get16(tiff + entry + 8, big);
+        return value >= 1 && value <= 8 ? (int)value : 0;
+    }
+    return 0;
+}
+
+/* Walks the markers itself, so that nothing need be kept in libjpeg's memory. ITU T.81, annex B. */
+int jpeg_reader_orientation(const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    size_t at = 2;
+    while (at + 4 <= size) {
+        if (bytes[at] != 0xff)
+            return 1;
+        const uint8_t marker = bytes[at + 1];
+        if (marker == 0xff) {
+            at++;
+            continue;
+        }
+        if (marker == 0xda || marker == 0xd9)
+            return 1;
+        if (marker == 0x01 || (marker >= 0xd0 && marker <= 0xd8)) {
+            at += 2;
+            continue;
+        }
+        const size_t length = get16(bytes + at + 2, true);
+        if (length < 2 || length > size - at - 2)
+            return 1;
+        if (marker == 0xe1 && length >= 8 && memcmp(bytes + at + 4, "Exif\0\0", 6) == 0) {
+            const int orientation = tiff_orientation(bytes + at + 10, length - 8);
+            if (orientation)
+                return orientation;
+        }
+        at += 2 + length;
+    }
+    return 1;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* JPEG pictures by libjpeg-turbo, row by row and only the rows and columns that are wanted: the one place that knows libjpeg.
+ * Used by decode/image.c and the benchmarks; one reader per worker, reused from picture to picture, never shared.
+ * (libjpeg owns the prefix jpeg_ and even jpeg_destroy, hence jpeg_reader_.)
+ *
+ *     jpeg_reader_open(reader, data, size, &head, why);
+ *     jpeg_reader_crop(reader, x, y, width, height, why);
+ *     for (i = 0; i < height; i++) jpeg_reader_row(reader, &row, why);
+ *     jpeg_reader_close(reader);
+ *
+ * The rows are equal to those of a decode of the whole picture: accurate DCT, fancy upsampling. What lies below the crop is
+ * not read. Any doubt of libjpeg's about the data (an error, or a warning such as a premature end) is an error here. */
+#ifndef PFEED_DECODE_JPEG_H
+#define PFEED_DECODE_JPEG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "log.h"
+
+#define JPEG_READER_SIDE 65500 /* libjpeg's own limit of width and height */
+
+struct jpeg_reader;
+
+struct jpeg_head {
+    int32_t width, height; /* as stored, before any orientation */
+    const char *colour;    /* "grey", "YCbCr", "RGB", "CMYK", "YCCK" */
+    bool progressive;
+};
+
+struct jpeg_limits {
+    uint64_t max_pixels;
+    uint64_t max_kept; /* pixels of a picture of several scans (progressive), which libjpeg keeps whole, 6 to 8 bytes a pixel */
+    size_t max_bytes;  /* libjpeg's own memory for one picture; 0: no limit */
+};
+
+int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits);
+void jpeg_reader_destroy(struct jpeg_reader *reader);
+
+/* The data must stay until close. -EBADMSG damaged, -ENOTSUP a kind of JPEG that is not read, -EFBIG past a limit, -ENOMEM;
+ * with a sentence. */
+int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct jpeg_head *head, struct problem *why);
+/* Once after open; the rectangle must lie in the picture. */
+int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t width, int32_t height, struct problem *why);
+/* The crop's next row, 3 bytes a pixel, red first; valid until the next call. */
+int jpeg_reader_row(struct jpeg_reader *reader, const uint8_t **row, struct problem *why);
+/* At any time, also after an error. */
+void jpeg_reader_close(struct jpeg_reader *reader);
+
+/* EXIF's orientation, 1 to 8; 1 where there is none or it makes no sense. */
+int jpeg_reader_orientation(const void *data, size_t size);
+
+#endif

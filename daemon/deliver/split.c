@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* deliver: split. The ranks of a job divide every step between them: step k of rank r is the rows from (k * world + r) * b. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "deliver.h"
+
+static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct deliver_terms *out, struct problem *why)
+{
+    char fit[256];
+
+    deliver_divisors(slot_rows, fit, sizeof(fit));
+    if (wanted && slot_rows % wanted != 0)
+        return problem_set(why, -EINVAL, "batch %u does not divide the feed's batch of %u rows; these do: %s", wanted, slot_rows, fit);
+    if (!wanted && slot_rows % world != 0)
+        return problem_set(why, -EINVAL,
+                           "world %u does not divide the feed's batch of %u rows; these do: %s; or give options.batch, rows per "
+                           "rank and step",
+                           world, slot_rows, fit);
+    out->batch = wanted ? wanted : slot_rows / world;
+    out->stride = (uint64_t)out->batch * world;
+    out->alone = false;
+    return 0;
+}
+
+static uint64_t offset(const struct deliver_terms *terms_, uint32_t rank)
+{
+    return (uint64_t)rank * terms_->batch;
+}
+
+const struct deliver_ops deliver_split = {
+    .name = "split",
+    .help = "the ranks of a job divide every step between them",
+    .terms = terms,
+    .offset = offset,
+};

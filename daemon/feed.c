@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/* See feed.h. pfeedd.c opens, starts and closes feeds and runs their turns; consumer.c marks them dirty. Main thread. */
+#include "feed.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "consumer.h"
+#include "decode/decode.h"
+#include "worker.h"
+
+int64_t feed_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static uint64_t round_up(uint64_t value, uint64_t to)
+{
+    return (value + to - 1) / to * to;
+}
+
+/* Fields first, each on a line of its own, then what every row has. */
+static void lay_out(struct feed *feed)
+{
+    uint64_t at = 0;
+
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        feed->field_offsets[f] = at;
+        at += round_up((uint64_t)feed->batch * feed->fields[f].row_bytes, PF_LINE);
+    }
+    feed->ids_offset = at;
+    at += round_up((uint64_t)feed->batch * sizeof(uint64_t), PF_LINE);
+    feed->used_ids_offset = at;
+    at += round_up((uint64_t)feed->batch * sizeof(uint64_t), PF_LINE);
+    feed->flags_offset = at;
+    at += feed->batch;
+    feed->slot_bytes = round_up(at, PF_PAGE);
+}
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+static int find_part(struct feed *feed, uint32_t n_parts, struct field *field, struct problem *why)
+{
+    char names[256] = "";
+
+    for (uint32_t p = 0; p < n_parts; p++) {
+        size_t at = strlen(names);
+
+        if (strcmp(feed->parts[p].name, field->from) == 0) {
+            field->part = p;
+            return 0;
+        }
+        snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "", feed->parts[p].name);
+    }
+    return problem_set(why, -EINVAL, "field '%s': source '%s' has no part '%s'; it has: %s (name one with `from:`)", field->name,
+                       feed->config->source->name, field->from, names);
+}
+
+static int prepare_fields(struct feed *feed, struct problem *why)
+{
+    uint32_t n_parts = feed->config->source->parts(feed->source, &feed->parts);
+
+    feed->n_fields = feed->config->n_fields;
+    feed->fields = calloc(feed->n_fields, sizeof(*feed->fields));
+    if (!feed->fields)
+        return problem_set(why, -ENOMEM, "no memory for fields");
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        struct field *field = &feed->fields[f];
+        struct problem reason;
+        int rc;
+
+        *field = feed->config->fields[f].field;
+        field->std[0] = field->std[1] = field->std[2] = 1;
+        rc = find_part(feed, n_parts, field, why);
+        if (rc < 0)
+            return rc;
+        rc = field->decode->prepare(field, &feed->parts[field->part], &reason);
+        if (rc < 0)
+            return problem_set(why, rc, "field '%s': %s", field->name, reason.text);
+    }
+    return 0;
+}
+
+static int open_source(struct feed *feed, struct feed *others, uint32_t n_others, struct problem *why)
+{
+    const struct config_feed *config = feed->config;
+    struct source_want wants[PF_FIELDS];
+    struct source_env env = { .wants = wants, .n_wants = config->n_fields };
+
+    if (config->n_fields > PF_FIELDS)
+        return problem_set(why, -EINVAL, "feed '%s' has %u fields, more than %u", config->name, config->n_fields, PF_FIELDS);
+    for (uint32_t f = 0; f < config->n_fields; f++)
+        wants[f] = config->fields[f].want;
+    if (config->classes_of) {
+        const char *const *names = NULL;
+        uint32_t o = 0;
+
+        while (o < n_others && !(others[o].source && strcmp(others[o].config->name, config->classes_of) == 0))
+            o++;
+        if (o == n_others)
+            return problem_set(why, -EINVAL, "classes_of: there is no feed '%s' that has classes of its own", config->classes_of);
+        if (others[o].config->source->classes)
+            env.n_classes = others[o].config->source->classes(others[o].source, &names);
+        if (env.n_classes == 0)
+            return problem_set(why, -EINVAL, "classes_of: feed '%s' has no classes", config->classes_of);
+        env.classes = names;
+    }
+    return config->source->open(&feed->source, config->source_params, &env, why);
+}
+
+int feed_open(struct feed *feed, const struct config_feed *config, struct feed *others, uint32_t n_others, struct problem *why)
+{
+    int rc;
+
+    feed->config = config;
+    feed->number = (uint32_t)(feed - others);
+    feed->segment.fd = feed->segment.reader = -1;
+    pthread_mutex_init(&feed->lock, NULL);
+    for (const struct deliver_ops *const *d = deliver_kinds; *d; d++)
+        if (strcmp((*d)->name, config->deliver) == 0)
+            feed->deliver = *d;
+    assert(feed->deliver);
+    rc = open_source(feed, others, n_others, why);
+    if (rc < 0)
+        return rc;
+    feed->samples = config->source->count(feed->source);
+    if (feed->samples == 0)
+        return problem_set(why, -ENODATA, "source '%s' has no samples; a feed needs at least one", config->source->name);
+    feed->batch = (uint32_t)config->batch;
+    feed->max_bytes = config->source->max_bytes(feed->source);
+    rc = prepare_fields(feed, why);
+    if (rc == 0)
+        lay_out(feed);
+    return rc;
+}
+
+/* ---- the arena ------------------------------------------------------------------------------------------------------ */
+
+uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots)
+{
+    uint64_t head = sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
+
+    return round_up(head, PF_PAGE) + slots_bytes(n_slots, feed->batch) +
+           order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, n_slots);
+}
+
+uint32_t feed_least_slots(const struct config_feed *config)
+{
+    return (uint32_t)config->max_held + 2;
+}
+
+static void describe_fields(const struct feed *feed, struct pf_field *shown)
+{
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        const struct field *field = &feed->fields[f];
+
+        memcpy(shown[f].name, field->name, sizeof(shown[f].name));
+        shown[f].dtype_code = dtype_table[field->dtype].code;
+        shown[f].dtype_bits = (uint8_t)(dtype_table[field->dtype].size * 8);
+        shown[f].dtype_lanes = 1;
+        shown[f].ndim = field->ndim;
+        memcpy(shown[f].shape, field->shape, sizeof(shown[f].shape));
+        shown[f].row_bytes = field->row_bytes;
+        shown[f].offset = feed->field_offsets[f];
+        shown[f].layout = !field->is_image ? PF_LAYOUT_NONE : field->layout == LAYOUT_CHW ? PF_LAYOUT_CHW : PF_LAYOUT_HWC;
+        memcpy(shown[f].mean, field->mean, sizeof(shown[f].mean));
+        memcpy(shown[f].std, field->std, sizeof(shown[f].std));
+    }
+}
+
+static int make_arena(struct feed *feed, enum segment_kind kind, struct problem *why)
+{
+    uint64_t fields_offset = sizeof(struct pf_arena);
+    uint64_t table_offset = round_up(fields_offset + feed->n_fields * sizeof(struct pf_field), PF_LINE);
+    struct pf_arena *arena;
+    int rc;
+
+    feed->slots_offset = round_up(table_offset + feed->n_slots * sizeof(struct pf_slot), PF_PAGE);
+    rc = segment_create(&feed->segment, kind, feed->slots_offset + feed->n_slots * feed->slot_bytes, PF_ARENA, 0, why);
+    if (rc < 0)
+        return rc;
+    arena = feed->segment.map;
+    arena->n_slots = feed->n_slots;
+    arena->n_fields = feed->n_fields;
+    arena->batch = feed->batch;
+    arena->fields_offset = fields_offset;
+    arena->table_offset = table_offset;
+    arena->slots_offset = feed->slots_offset;
+    arena->slot_bytes = feed->slot_bytes;
+    arena->ids_offset = feed->ids_offset;
+    arena->used_ids_offset = feed->used_ids_offset;
+    arena->flags_offset = feed->flags_offset;
+    arena->samples = feed->samples;
+    describe_fields(feed, (struct pf_field *)((uint8_t *)arena + fields_offset));
+    feed->table = (struct pf_slot *)((uint8_t *)arena + table_offset);
+    return 0;
+}
+
+int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, struct problem *why)
+{
+    uint64_t row_bytes = 0;
+    int rc;
+
+    feed->n_slots = n_slots;
+    rc = make_arena(feed, kind, why);
+    if (rc < 0)
+        return rc;
+    if (slots_create(feed) < 0)
+        return problem_set(why, -ENOMEM, "no memory for %u slots", n_slots);
+    rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, n_slots);
+    if (rc < 0)
+        return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->samples);
+    /* Several small rows at a time; a picture is worth a claim of its own. */
+    for (uint32_t f = 0; f < feed->n_fields; f++)
+        row_bytes += feed->parts[feed->fields[f].part].kind == PART_ENCODED ? 1 << 20 : feed->fields[f].row_bytes;
+    feed->claim_rows = row_bytes < 16384 ? (uint32_t)(16384 / (row_bytes + 1)) : 1;
+    if (feed->claim_rows > feed->batch / 8)
+        feed->claim_rows = feed->batch / 8 ? feed->batch / 8 : 1;
+    segment_publish(&feed->segment);
+    return 0;
+}
+
+void feed_close(struct feed *feed)
+{
+    while (feed->consumers)
+        consumer_destroy(feed->consumers);
+    slots_destroy(feed);
+    order_destroy(feed->order);
+    segment_destroy(&feed->segment);
+    free(feed->fields);
+    if (!feed->config)
+        return;
+    feed->config->source->close(feed->source);
+    pthread_mutex_destroy(&feed->lock);
+}
+
+/* ---- the turn ------------------------------------------------------------------------------------------------------- */
+
+static void drain_all(struct feed *feed)
+{
+    struct consumer *c = feed->consumers;
+
+    while (c) {
+        struct consumer *next = c->next;
+
+        if (c->state == CONSUMER_ATTACHED && consumer_check(c) && !consumer_drain(c))
+            consumer_check(c);
+        c = next;
+    }
+}
+
+static void finish_slots(struct feed *feed)
+{
+    for (uint32_t s = 0; s < feed->n_slots; s++)
+        if (slot_finish(feed, &feed->slots[s]))
+            slot_release(feed, &feed->slots[s]); /* where those who wanted it have gone */
+}
+
+static uint32_t gang_there(const struct feed *feed)
+{
+    uint32_t n = 0;
+
+    for (const struct job *job = feed->jobs; job; job = job->next)
+        n += job->peek ? 0 : job->n_attached;
+    return n;
+}
+
+static void start_jobs(struct feed *feed)
+{
+    bool gang = gang_there(feed) >= (uint64_t)feed->config->gang;
+
+    for (struct job *job = feed->jobs; job; job = job->next)
+        if (!job->started && job->n_attached == job->n_local && (gang || job->peek))
+            job->started = true;
+}
+
+/* Begins filling what the cursors want, the nearest first. */
+static void fill_wanted(struct feed *feed)
+{
+    feed->starving = false;
+    for (uint32_t ahead = 0; ahead < feed->n_slots; ahead++) {
+        bool any = false;
+
+        for (struct consumer *c = feed->consumers; c; c = c->next) {
+            struct range range;
+            struct slot *slot;
+
+            if (!consumer_runs(c))
+                continue;
+            if (ahead == 0)
+                c->ahead = c->at;
+            if (job_over(c->job, c->ahead))
+                continue;
+            any = true;
+            range = job_range(c->job, c->rank, c->ahead);
+            c->ahead = job_next_slot(c->job, c->rank, c->ahead);
+            if (slot_find(feed, c->job->seed, &range))
+                continue;
+            slot = slot_obtain(feed, c, &range, ahead);
+            if (slot && slot_begin(feed, slot, c->job, &range) == 0) {
+                workers_post(feed->workers, feed, slot);
+                continue;
+            }
+            feed->starving = true;
+            if (ahead > 0)
+                return; /* nor is there one for what is wanted less urgently */
+        }
+        if (!any)
+            return;
+    }
+}
+
+/* The feed has failed (on_error: fail): every trainer is told the same sentence. */
+static void tell_failure(struct feed *feed)
+{
+    char sentence[256 + PF_FEED_NAME + 64];
+    bool failed;
+
+    pthread_mutex_lock(&feed->lock);
+    failed = feed->failed[0] != 0;
+    snprintf(sentence, sizeof(sentence), "feed '%s' has failed: %s", feed->config->name, feed->failed);
+    pthread_mutex_unlock(&feed->lock);
+    if (!failed || feed->failed_told)
+        return;
+    feed->failed_told = true;
+    log_error("%s", sentence);
+    for (struct consumer *c = feed->consumers; c;) {
+        struct consumer *next = c->next;
+
+        if (c->state == CONSUMER_ATTACHED)
+            consumer_drop(c, PF_CLOSED_FEED_FAILED, sentence);
+        c = next;
+    }
+}
+
+void feed_turn(struct feed *feed)
+{
+    feed->dirty = false;
+    tell_failure(feed);
+    drain_all(feed);
+    finish_slots(feed);
+    start_jobs(feed);
+    for (struct consumer *c = feed->consumers; c; c = c->next)
+        if (consumer_runs(c))
+            consumer_grant(c);
+    fill_wanted(feed);
+}
+
+/* How many further returns of c are worth a wake-up: about half of what it could return without being granted more, so that a
+ * trainer that goes through ready batches rings seldom; never more than it will return before it sleeps. */
+static uint64_t wake_after(const struct consumer *c)
+{
+    return c->n_out > c->max_held + 1 ? (c->n_out - c->max_held) / 2 : 1;
+}
+
+bool feed_arm(struct feed *feed)
+{
+    uint32_t busy = 0;
+    bool again = false;
+
+    for (uint32_t s = 0; s < feed->n_slots; s++)
+        busy += feed->slots[s].state == PF_SLOT_FILLING && slot_unclaimed(&feed->slots[s]) > 0;
+    for (struct consumer *c = feed->consumers; c; c = c->next) {
+        bool full = c->n_out == PF_RING; /* more is granted when it returns some */
+        uint64_t wake_at = UINT64_MAX;
+
+        if (c->state != CONSUMER_ATTACHED)
+            continue;
+        if (c->n_out > 0 && ((feed->starving && busy < 2) || full))
+            wake_at = c->tail + wake_after(c);
+        if (wake_at != c->wake_at) {
+            c->wake_at = wake_at;
+            pf_returns_arm(c->grants, wake_at);
+        }
+        if (wake_at != UINT64_MAX && pf_returns_tail(c->returns) >= wake_at)
+            again = true; /* it returned before it could see that we sleep */
+    }
+    feed->dirty |= again;
+    return again;
+}
+
+void feed_why(const struct feed *feed, const struct consumer *c, char *text, size_t size)
+{
+    const struct job *job = c->job;
+    struct range range;
+    size_t at;
+
+    text[0] = 0;
+    if (!job || job_over(job, c->at))
+        return;
+    if (!job->started && job->n_attached < job->n_local) {
+        at = (size_t)snprintf(text, size, "job '%s' waits for rank", job->name);
+        for (uint32_t r = 0; r < job->world && at < size; r++)
+            if (job->local[r] && !job->ranks[r])
+                at += (size_t)snprintf(text + at, size - at, " %u", r);
+        if (at < size)
+            snprintf(text + at, size - at, " of world %u", job->world);
+        return;
+    }
+    if (!job->started) {
+        snprintf(text, size, "feed '%s' has gang: %lld, and %u ranks are there", feed->config->name, (long long)feed->config->gang,
+                 gang_there(feed));
+        return;
+    }
+    if (c->n_out > 0)
+        return;
+    range = job_range(job, c->rank, c->at);
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        const struct slot *slot = &feed->slots[s];
+
+        if (slot->state == PF_SLOT_FILLING && slot->seed == job->seed && slot->epoch == range.epoch && slot->index == range.index) {
+            snprintf(text, size, "slot %u is being filled: %u of %u rows are done", s,
+                     slot->n_rows - __atomic_load_n(&slot->left, __ATOMIC_RELAXED), slot->n_rows);
+            return;
+        }
+    }
+    at = (size_t)snprintf(text, size, "no slot is free: ");
+    for (const struct consumer *o = feed->consumers; o && at < size; o = o->next)
+        if (o->n_out > 0 || (o->state == CONSUMER_ATTACHED && o->job->started))
+            at += (size_t)snprintf(text + at, size - at, "pid %ld (job '%s' rank %u) holds %u at epoch %llu step %llu; ", (long)o->pid,
+                                   o->job_name, o->rank, consumer_held(o), (unsigned long long)o->at.epoch,
+                                   (unsigned long long)o->at.step);
+    if (at < size)
+        snprintf(text + at, size - at, "see `pfeedctl slots`");
+}

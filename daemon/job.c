@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* See job.h. Called by consumer.c (attach, leave) and feed.c (what is wanted), main thread. */
+#include "job.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "feed.h"
+
+void deliver_divisors(uint32_t n, char *text, size_t size)
+{
+    size_t at = 0;
+
+    text[0] = 0;
+    for (uint32_t d = 1; d <= n; d++) {
+        int wrote;
+
+        if (n % d != 0)
+            continue;
+        wrote = snprintf(text + at, size - at, at ? ", %u" : "%u", d);
+        if (wrote < 0 || (size_t)wrote >= size - at) {
+            snprintf(size > 4 ? text + size - 5 : text, 5, "...");
+            return;
+        }
+        at += (size_t)wrote;
+    }
+}
+
+static int number(const char **at, uint32_t *out)
+{
+    uint64_t value = 0;
+
+    if (**at < '0' || **at > '9')
+        return -EINVAL;
+    while (**at >= '0' && **at <= '9') {
+        value = value * 10 + (uint64_t)(*(*at)++ - '0');
+        if (value > UINT32_MAX)
+            return -EINVAL;
+    }
+    *out = (uint32_t)value;
+    return 0;
+}
+
+/* "0-3,8-11"; "" means all. */
+static int parse_local(const char *text, uint32_t world, uint8_t *local, uint32_t *n_local, struct problem *why)
+{
+    const char *at = text;
+
+    memset(local, *text ? 0 : 1, world);
+    while (*at) {
+        uint32_t low, high;
+
+        if (number(&at, &low) < 0)
+            goto bad;
+        high = low;
+        if (*at == '-') {
+            at++;
+            if (number(&at, &high) < 0)
+                goto bad;
+        }
+        if (low > high || high >= world)
+            goto bad;
+        memset(local + low, 1, high - low + 1);
+        if (*at == ',' && at[1])
+            at++;
+        else if (*at)
+            goto bad;
+    }
+    *n_local = 0;
+    for (uint32_t r = 0; r < world; r++)
+        *n_local += local[r];
+    return 0;
+bad:
+    return problem_set(why, -EINVAL, "local_ranks '%s' is not a list such as \"0-3,8-11\" of ranks below world %u", text, world);
+}
+
+/* How many steps an epoch has, by the tail policy (DESIGN.md section 8). */
+static int count_steps(struct job *job, const char *feed_name, struct problem *why)
+{
+    uint64_t stride = job->terms.stride;
+
+    if (job->tail == CONFIG_TAIL_PARTIAL && job->world != 1 && !job->terms.alone)
+        return problem_set(why, -EINVAL,
+                           "feed '%s' has `tail: partial`, which is only for world 1, not %u: the ranks would get unequal batches; "
+                           "use `tail: drop` or `tail: pad`",
+                           feed_name, job->world);
+    job->steps = job->tail == CONFIG_TAIL_DROP ? job->samples / stride : (job->samples + stride - 1) / stride;
+    if (job->steps == 0)
+        return problem_set(why, -EINVAL,
+                           "feed '%s' has %llu samples, fewer than one step of %llu rows (world %u x batch %u), and `tail: drop` leaves "
+                           "them all out; use a smaller batch, or `tail: pad`",
+                           feed_name, (unsigned long long)job->samples, (unsigned long long)stride, job->world, job->terms.batch);
+    job->spans = ((job->steps - 1) * stride + (job->terms.alone ? job->terms.batch : stride) + job->slot_rows - 1) / job->slot_rows;
+    return 0;
+}
+
+int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, struct problem *why)
+{
+    const struct config_feed *config = feed->config;
+    const struct deliver_ops *deliver = feed->deliver;
+    struct job *job;
+    int rc;
+
+    if (request->world == 0 || request->world > PF_WORLD_MAX)
+        return problem_set(why, -EINVAL, "world is %u; it can be 1 to %u", request->world, PF_WORLD_MAX);
+    job = calloc(1, sizeof(*job));
+    if (!job)
+        return problem_set(why, -ENOMEM, "no memory for a job");
+    job->feed = feed;
+    job->uid = uid;
+    memcpy(job->name, request->job, sizeof(job->name));
+    job->world = request->world;
+    job->tail = config->tail;
+    job->samples = feed->samples;
+    job->slot_rows = feed->batch;
+    job->seed = request->flags & PF_ATTACH_SEED ? request->seed : config->seed;
+    job->run = request->run;
+    job->epochs = request->epochs ? request->epochs : (uint64_t)config->epochs;
+    job->skip = request->slow ? request->slow == PF_SLOW_SKIP : config->slow == CONFIG_SLOW_SKIP;
+    job->peek = request->flags & PF_ATTACH_PEEK;
+    job->local = calloc(job->world, sizeof(*job->local));
+    job->ranks = calloc(job->world, sizeof(struct consumer *));
+    job->left = calloc(job->world, sizeof(*job->left));
+    if (!job->local || !job->ranks || !job->left) {
+        rc = problem_set(why, -ENOMEM, "no memory for a job of world %u", job->world);
+        goto fail;
+    }
+    rc = deliver->terms(feed->batch, job->world, request->batch, &job->terms, why);
+    if (rc < 0)
+        goto fail;
+    if (job->skip && job->world != 1 && !job->terms.alone) {
+        rc = problem_set(why, -EINVAL, "slow: skip is only for world 1 or `deliver: each`, not for world %u: ranks would get unequal steps",
+                         job->world);
+        goto fail;
+    }
+    rc = count_steps(job, config->name, why);
+    if (rc < 0)
+        goto fail;
+    rc = parse_local(request->local_ranks, job->world, job->local, &job->n_local, why);
+    if (rc < 0)
+        goto fail;
+    *out = job;
+    return 0;
+fail:
+    job_destroy(job);
+    return rc;
+}
+
+void job_destroy(struct job *job)
+{
+    if (!job)
+        return;
+    free(job->local);
+    free(job->ranks);
+    free(job->left);
+    free(job);
+}
+
+int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struct problem *why)
+{
+    struct deliver_terms terms;
+    uint64_t seed = request->flags & PF_ATTACH_SEED ? request->seed : job->feed->config->seed;
+    uint64_t epochs = request->epochs ? request->epochs : (uint64_t)job->feed->config->epochs;
+    bool skip = request->slow ? request->slow == PF_SLOW_SKIP : job->feed->config->slow == CONFIG_SLOW_SKIP;
+    int rc;
+
+    if (request->world != job->world)
+        return problem_set(why, -EINVAL, "job '%s' has world %u, this rank says %u; all ranks of a job must agree", job->name, job->world,
+                           request->world);
+    rc = job->feed->deliver->terms(job->slot_rows, request->world, request->batch, &terms, why);
+    if (rc < 0)
+        return rc;
+    if (terms.batch != job->terms.batch)
+        return problem_set(why, -EINVAL, "job '%s' has batch %u, this rank says %u; all ranks of a job must agree", job->name,
+                           job->terms.batch, terms.batch);
+    if (seed != job->seed)
+        return problem_set(why, -EINVAL, "job '%s' has seed %llu, this rank says %llu; all ranks of a job must agree", job->name,
+                           (unsigned long long)job->seed, (unsigned long long)seed);
+    if (epochs != job->epochs)
+        return problem_set(why, -EINVAL, "job '%s' runs for %llu epochs, this rank says %llu (0: for ever); all ranks of a job must agree",
+                           job->name, (unsigned long long)job->epochs, (unsigned long long)epochs);
+    if (skip != job->skip)
+        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; all ranks of a job must agree", job->name,
+                           job->skip ? "skip" : "block", skip ? "skip" : "block");
+    return 0;
+}
+
+static uint64_t position(const struct job *job, uint32_t rank, uint64_t step)
+{
+    return step * job->terms.stride + job->feed->deliver->offset(&job->terms, rank);
+}
+
+struct range job_range(const struct job *job, uint32_t rank, struct place place)
+{
+    uint64_t start = position(job, rank, place.step);
+    uint64_t left = start < job->samples ? job->samples - start : 0;
+    struct range range = { .epoch = place.epoch,
+                           .index = start / job->slot_rows,
+                           .row = (uint32_t)(start % job->slot_rows),
+                           .rows = job->terms.batch,
+                           .valid = left < job->terms.batch ? (uint32_t)left : job->terms.batch };
+
+    if (job->tail == CONFIG_TAIL_PARTIAL)
+        range.rows = range.valid;
+    return range;
+}
+
+struct place job_after(const struct job *job, struct place place)
+{
+    if (++place.step >= job->steps)
+        place = (struct place){ .epoch = place.epoch + 1 };
+    return place;
+}
+
+bool job_over(const struct job *job, struct place place)
+{
+    return job->epochs && place.epoch >= job->epochs;
+}
+
+bool job_steps_in(const struct job *job, uint32_t rank, uint64_t index, uint64_t *first, uint64_t *last)
+{
+    uint64_t offset = position(job, rank, 0), stride = job->terms.stride;
+    uint64_t begin = index * job->slot_rows, end = begin + job->slot_rows; /* positions */
+    uint64_t low = begin > offset ? (begin - offset + stride - 1) / stride : 0;
+    uint64_t high;
+
+    if (end <= offset)
+        return false;
+    high = (end - 1 - offset) / stride;
+    if (high >= job->steps)
+        high = job->steps - 1;
+    if (low > high)
+        return false;
+    *first = low;
+    *last = high;
+    return true;
+}
+
+struct place job_next_slot(const struct job *job, uint32_t rank, struct place place)
+{
+    uint64_t first, last;
+
+    if (job_steps_in(job, rank, job_range(job, rank, place).index, &first, &last))
+        place.step = last;
+    return job_after(job, place);
+}
+
+uint32_t job_step_slots(const struct job *job)
+{
+    return (uint32_t)((job->terms.stride + job->slot_rows - 1) / job->slot_rows);
+}

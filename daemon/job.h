@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* A job's terms and its arithmetic: which rows of which slot a rank's step is. Pure functions of the terms but for the list of
+ * ranks. Main thread. */
+#ifndef PFEED_JOB_H
+#define PFEED_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "config.h"
+#include "ctl.h"
+#include "deliver/deliver.h"
+
+struct feed;
+struct consumer;
+
+struct place { /* a rank's next step */
+    uint64_t epoch, step;
+};
+
+struct job {
+    struct job *next; /* in its feed */
+    struct feed *feed;
+    uid_t uid;
+    char name[PF_JOB_NAME]; /* "": private */
+    uint32_t world;
+    struct deliver_terms terms;
+    int tail;         /* enum config_tail */
+    uint64_t samples; /* N */
+    uint64_t steps;   /* of an epoch */
+    uint64_t spans;   /* slots that an epoch touches: ceil(steps * G / slot_rows) */
+    uint32_t slot_rows;
+    uint64_t seed, run, epochs; /* epochs 0: for ever */
+    bool skip, peek;
+    bool started; /* all local ranks, and the feed's gang, were there */
+    uint8_t *local;           /* world: this rank lives on this host */
+    struct consumer **ranks;  /* world: attached, or NULL */
+    struct place *left;       /* world: where a vacant rank stood */
+    uint32_t n_attached, n_local;
+};
+
+/* Rows of a slot that belong to one rank's step. */
+struct range {
+    uint64_t epoch, index; /* the slot's key */
+    uint32_t row, rows, valid;
+};
+
+/* Fits the request to the feed, or says what does not fit and what would. */
+int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, struct problem *why);
+void job_destroy(struct job *job);
+/* Whether a further rank's request agrees with the job's terms; -EINVAL with both values. */
+int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struct problem *why);
+
+struct range job_range(const struct job *job, uint32_t rank, struct place place);
+struct place job_after(const struct job *job, struct place place); /* the step after */
+bool job_over(const struct job *job, struct place place);          /* past the job's last epoch */
+/* The first and last step of rank that lie in slot (.., index); false where none does. */
+bool job_steps_in(const struct job *job, uint32_t rank, uint64_t index, uint64_t *first, uint64_t *last);
+/* The place of the first step in a slot after the one that `place` lies in. */
+struct place job_next_slot(const struct job *job, uint32_t rank, struct place place);
+/* Slots from the beginning of the job to that one, counting over epochs. */
+static inline uint64_t job_ordinal(const struct job *job, uint64_t epoch, uint64_t index)
+{
+    return epoch * job->spans + index;
+}
+/* Slots that one step of all ranks touches. */
+uint32_t job_step_slots(const struct job *job);
+
+#endif

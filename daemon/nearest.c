@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* "Did you mean": the known word with the smallest edit distance to what somebody wrote, if it is near enough to be worth
+ * saying. Used for keys and words of the configuration and for names in control messages; main thread, only where something
+ * is wrong already. */
+#include <string.h>
+
+#include "setting.h"
+
+#define WORD_MAX 63
+
+/* Optimal string alignment: insert, delete, replace, or swap of two neighbours cost 1 each. */
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned rows[3][WORD_MAX + 1];
+    size_t n = strlen(a), m = strlen(b);
+    if (n > WORD_MAX || m > WORD_MAX)
+        return WORD_MAX;
+    for (size_t j = 0; j <= m; j++)
+        rows[0][j] = (unsigned)j;
+    for (size_t i = 1; i <= n; i++) {
+        unsigned *row = rows[i % 3];
+        const unsigned *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= m; j++) {
+            unsigned best = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < best)
+                best = above[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && above2[j - 2] + 1 < best)
+                best = above2[j - 2] + 1;
+            row[j] = best;
+        }
+    }
+    return rows[n % 3][m];
+}
+
+void nearest_init(struct nearest *nearest, const char *word)
+{
+    size_t n = strlen(word);
+    nearest->word = word;
+    nearest->best = NULL;
+    nearest->distance = n < 3 ? 2 : (unsigned)(n + 1) / 3 + 1; /* the best must be below this */
+}
+
+void nearest_offer(struct nearest *nearest, const char *candidate)
+{
+    size_t n = strlen(nearest->word);
+    unsigned d = n >= 3 && strncmp(candidate, nearest->word, n) == 0 ? 1 : distance(nearest->word, candidate);
+    if (d < nearest->distance && d < strlen(candidate)) {
+        nearest->best = candidate;
+        nearest->distance = d;
+    }
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* What sources, decoders and transforms share: the parts of a sample, the key from which all its randomness comes, and a
+ * compiled field. No locks here: sources are read by several workers at once, everything else belongs to one worker. */
+#ifndef PFEED_SAMPLE_H
+#define PFEED_SAMPLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dtype.h"
+#include "log.h"
+
+#define SAMPLE_DIMS 8
+#define FIELD_TRANSFORMS 16
+#define NAME_SIZE 32 /* of fields, parts; with the closing zero */
+
+enum part_kind {
+    PART_ENCODED, /* bytes of a file, to be decoded */
+    PART_VALUES,  /* plain numbers of `dtype` and `shape` */
+};
+
+/* One part of a source's samples, such as "image" or "label". */
+struct sample_part {
+    char name[NAME_SIZE];
+    enum part_kind kind;
+    enum dtype dtype;             /* PART_VALUES */
+    uint32_t ndim;                /* PART_VALUES; 0: a scalar */
+    int64_t shape[SAMPLE_DIMS];
+};
+
+/* The value of one part of one sample, valid until the worker reads the next part. */
+struct sample_value {
+    const void *data;
+    size_t size; /* bytes */
+    const struct sample_part *part;
+};
+
+/* Everything that a row's randomness may depend on (DESIGN.md section 5). */
+struct row_key {
+    uint64_t seed, epoch, id;
+    uint32_t occurrence, view;
+};
+
+enum layout { LAYOUT_CHW, LAYOUT_HWC };
+
+struct transform_ops;
+struct decode_ops;
+
+struct transform_use {
+    const struct transform_ops *ops;
+    const void *params;
+    uint32_t ordinal; /* 0 for the first of its kind in the list, then 1, ... */
+};
+
+/* A field as the workers see it; made by config.c and decode_ops.prepare, constant afterwards. */
+struct field {
+    char name[NAME_SIZE];
+    char from[NAME_SIZE];             /* the part of the sample */
+    uint32_t part;                    /* its index in the source's parts */
+    const struct decode_ops *decode;
+    const void *decode_params;
+    uint32_t n_transforms;
+    struct transform_use transforms[FIELD_TRANSFORMS];
+    enum dtype dtype;
+    enum layout layout;
+    uint32_t ndim;
+    int64_t shape[SAMPLE_DIMS];       /* of one row; (3, H, W) or (H, W, 3) for images, () for a label */
+    size_t row_bytes;
+    bool is_image;                    /* peek shows it; mean and std undo the normalising */
+    float mean[3], std[3];            /* value = (pixel / 255 - mean) / std; 0 and 1 without normalize */
+};
+
+#endif

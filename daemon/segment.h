@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* One piece of shared memory: a sealed memfd, or a POSIX object that is unlinked as soon as it is open. Reserved and faulted in
+ * when made, so that a later touch cannot fail. Main thread. */
+#ifndef PFEED_SEGMENT_H
+#define PFEED_SEGMENT_H
+
+#include <stdint.h>
+
+#include "layout.h"
+#include "log.h"
+
+enum segment_kind { SEGMENT_MEMFD, SEGMENT_POSIX };
+
+struct segment {
+    void *map;     /* read and write */
+    uint64_t size; /* bytes, a multiple of the page */
+    int fd;        /* the daemon's own, read and write */
+    int reader;    /* what consumers get: read-only where consumers_write was false */
+    enum segment_kind kind;
+};
+
+/* consumers_write: their descriptor may write but not resize (a return page; always a memfd). The memory is zero but for the
+ * head, whose magic segment_publish stores. */
+int segment_create(struct segment *segment, enum segment_kind kind, uint64_t size, enum pf_segment_kind content, int consumers_write,
+                   struct problem *why);
+void segment_publish(struct segment *segment);
+void segment_destroy(struct segment *segment); /* of a zeroed one: nothing */
+/* memfd where the kernel has seals, else posix. */
+enum segment_kind segment_best(void);
+const char *segment_kind_name(enum segment_kind kind);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* The control socket: connections, who the peer is, messages in and replies out; and what the whole daemon consists of, for
+ * those who answer questions about it. Main thread. */
+#ifndef PFEED_SERVER_H
+#define PFEED_SERVER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "config.h"
+#include "ctl.h"
+#include "feed.h"
+#include "loop.h"
+#include "worker.h"
+
+#define PEER_GROUPS 64
+
+struct peer {
+    pid_t pid;
+    uid_t uid;
+    uint32_t n_groups;
+    gid_t groups[PEER_GROUPS]; /* the main one and all others, from the kernel */
+};
+
+struct daemon {
+    const struct config *config;
+    struct loop *loop;
+    struct workers *workers;
+    uint32_t n_feeds;
+    struct feed *feeds;
+    enum segment_kind shm;
+    uint64_t budget, used; /* bytes */
+    int64_t start_ns;
+    bool stopping;
+    bool have_pfeed_group;
+    gid_t pfeed_group;
+    char status[256];
+    struct server *server;
+};
+
+struct connection;
+
+/* Listens on fd (bound and listening already). */
+int server_create(struct server **out, struct daemon *daemon, int fd, struct problem *why);
+/* Says goodbye to all: trainers keep what they were granted. Closes fd. */
+void server_destroy(struct server *server);
+/* Closes a consumer's connection; its last message is the sentence, if there is one. */
+void server_close(struct connection *connection, const char *sentence);
+
+/* stat.c: fills one message with rows of `what` from number `from` on. Returns the message's size; *next = 0: that was all. */
+size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf_ctl_stat *request, uint32_t from, uint32_t *next,
+                 uint8_t message[PF_CTL_MAX]);
+/* Whether the peer may use the feed. */
+bool server_may(const struct daemon *daemon, const struct peer *peer, const struct feed *feed);
+
+#endif

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See slot.h. Who may have a slot, and why nobody waits for ever.
+ *
+ * Every attached rank's cursor wants the slots ahead of it, in order. feed_turn asks for them by distance: first what every
+ * rank takes next (ahead = 0), then the ones behind it. slot_obtain gives, in this order:
+ *   1. a FREE slot;
+ *   2. a READY slot that holds back nobody but jobs with `slow: skip`: their untaken grants are revoked and their cursors move
+ *      past it (counted);
+ *   3. to a rank that has nothing at all to take (ahead = 0): a READY slot that nobody has taken and that everybody who wants it
+ *      wants later (ahead >= 1), the farthest first. Untaken grants on it are revoked; its rows will be filled again.
+ *      A slot is not taken away from a rank that stands behind the asker in the same group (same seed, no more than all slots
+ *      apart): there the asker waits, which is `slow: block`.
+ *
+ * No deadlock, with n >= g * (max_held + 2) slots for g groups, where every rank either returns what it holds by itself or
+ * steps together with the ranks of its job. Suppose rank c waits and rule 3 finds nothing. A FILLING slot finishes by itself, so
+ * take all slots as READY: each is held, or is the very next one of some rank w that may take it, or is kept by a rank w
+ * behind c. In c's own group the rank that is furthest behind, f, has no one behind it, and its next slot is either READY (f
+ * takes it, then returns it: progress) or f itself is the asker. The ranks of a job that steps together stand at most one step
+ * apart, so that f's group holds at most max_held slots and wants at most two more as "very next": at least one of its
+ * max_held + 2 slots is neither, and rule 3 gives it to f. Slots that other groups hold beyond their share are wanted later than
+ * next, and rule 3 takes those too. attach refuses a job that would make a group more than there are shares for.
+ *
+ * Never torn: rules 1 to 3 only give a slot whose count of grants out is 0, that count is ours, and a revoked grant is one that
+ * the consumer's own compare-and-swap can no longer take.
+ */
+#include "slot.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consumer.h"
+#include "feed.h"
+
+#define CLAIM_BITS 24
+#define CLAIM_MASK ((UINT64_C(1) << CLAIM_BITS) - 1)
+
+static uint32_t mask_words(uint32_t batch)
+{
+    return (batch + 63) / 64;
+}
+
+uint64_t slots_bytes(uint32_t n_slots, uint32_t batch)
+{
+    return (uint64_t)n_slots * (sizeof(struct slot) + (uint64_t)batch * sizeof(uint32_t) + mask_words(batch) * sizeof(uint64_t));
+}
+
+int slots_create(struct feed *feed)
+{
+    size_t bytes = feed->n_slots * sizeof(struct slot);
+
+    feed->slots = aligned_alloc(PF_LINE, bytes);
+    if (!feed->slots)
+        return -ENOMEM;
+    memset(feed->slots, 0, bytes);
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        struct slot *slot = &feed->slots[s];
+
+        slot->number = s;
+        slot->base = feed_slot_base(feed, s);
+        slot->since_ns = feed_now_ns();
+        slot->rows = calloc(feed->batch, sizeof(*slot->rows));
+        slot->mask = calloc(mask_words(feed->batch), sizeof(*slot->mask));
+        if (!slot->rows || !slot->mask)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+void slots_destroy(struct feed *feed)
+{
+    if (!feed->slots)
+        return;
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        free(feed->slots[s].rows);
+        free(feed->slots[s].mask);
+    }
+    free(feed->slots);
+    feed->slots = NULL;
+}
+
+/* ---- states --------------------------------------------------------------------------------------------------------- */
+
+static void set_state(struct feed *feed, struct slot *slot, enum pf_slot_state state)
+{
+    struct pf_slot *shown = &feed->table[slot->number];
+
+    slot->state = state;
+    slot->since_ns = feed_now_ns();
+    if ((state == PF_SLOT_READY) == (slot->sequence & 1))
+        slot->sequence++; /* even only while READY */
+    /* The rows of a READY slot are seen before its even sequence; an odd one before the rows that follow (fence). */
+    __atomic_store_n(&shown->sequence, slot->sequence, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&shown->state, (uint32_t)state, __ATOMIC_RELAXED);
+    __atomic_store_n(&shown->rows, slot->n_rows, __ATOMIC_RELAXED);
+    __atomic_store_n(&shown->epoch, slot->epoch, __ATOMIC_RELAXED);
+    __atomic_store_n(&shown->index, slot->index, __ATOMIC_RELAXED);
+    __atomic_store_n(&shown->seed, slot->seed, __ATOMIC_RELAXED);
+}
+
+static bool covers(const struct slot *slot, const struct range *range)
+{
+    for (uint32_t row = range->row; row < range->row + range->rows; row++)
+        if (!(slot->mask[row / 64] >> (row % 64) & 1))
+            return false;
+    return true;
+}
+
+struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *range)
+{
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        struct slot *slot = &feed->slots[s];
+
+        if (slot->state != PF_SLOT_FREE && slot->index == range->index && slot->epoch == range->epoch && slot->seed == seed &&
+            covers(slot, range))
+            return slot;
+    }
+    return NULL;
+}
+
+/* Whether c still wants rows of that key, and which of its steps: first .. last. */
+static bool wants(const struct consumer *c, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first, uint64_t *last)
+{
+    const struct job *job = c->job;
+
+    if (!consumer_runs(c) || job->seed != seed || epoch < c->at.epoch || (job->epochs && epoch >= job->epochs))
+        return false;
+    if (!job_steps_in(job, c->rank, index, first, last))
+        return false;
+    if (epoch == c->at.epoch) {
+        if (*last < c->at.step)
+            return false;
+        if (*first < c->at.step)
+            *first = c->at.step;
+    }
+    return true;
+}
+
+/* How many slots ahead of c's next one, 0: the next one itself. */
+static uint64_t distance(const struct consumer *c, uint64_t epoch, uint64_t index)
+{
+    const struct job *job = c->job;
+    uint64_t here = job_ordinal(job, c->at.epoch, job_range(job, c->rank, c->at).index);
+    uint64_t there = job_ordinal(job, epoch, index);
+
+    return there > here ? there - here : 0;
+}
+
+/* Whether c keeps this very slot: it wants rows of it, is near, and would not have to fill another for them. */
+static bool pins(const struct feed *feed, const struct consumer *c, const struct slot *slot)
+{
+    uint64_t first, last;
+    struct range range;
+
+    if (!wants(c, slot->seed, slot->epoch, slot->index, &first, &last))
+        return false;
+    range = job_range(c->job, c->rank, (struct place){ slot->epoch, last });
+    return covers(slot, &range) && distance(c, slot->epoch, slot->index) <= feed->n_slots;
+}
+
+uint32_t slot_pins(const struct feed *feed, const struct slot *slot)
+{
+    uint32_t n = 0;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        n += pins(feed, c, slot);
+    return n;
+}
+
+static void mark_wanted(struct feed *feed, struct slot *slot, const struct job *for_job)
+{
+    for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        uint64_t first, last;
+
+        if (!wants(c, slot->seed, slot->epoch, slot->index, &first, &last) ||
+            (c->job != for_job && distance(c, slot->epoch, slot->index) > feed->n_slots))
+            continue;
+        for (uint64_t step = first; step <= last; step++) {
+            struct range range = job_range(c->job, c->rank, (struct place){ slot->epoch, step });
+
+            for (uint32_t row = range.row; row < range.row + range.rows; row++)
+                slot->mask[row / 64] |= UINT64_C(1) << (row % 64);
+        }
+    }
+}
+
+int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range)
+{
+    uint64_t generation = (slot->claim >> 2 * CLAIM_BITS) + 1;
+    const struct order_view *view = order_view(feed->order, job->seed, range->epoch);
+
+    assert(slot->state == PF_SLOT_FREE && slot->grants == 0);
+    if (!view)
+        return -EAGAIN;
+    slot->view = view;
+    slot->seed = job->seed;
+    slot->epoch = range->epoch;
+    slot->index = range->index;
+    slot->n_rows = 0;
+    memset(slot->mask, 0, mask_words(feed->batch) * sizeof(*slot->mask));
+    mark_wanted(feed, slot, job);
+    for (uint32_t row = 0; row < feed->batch; row++)
+        if (slot->mask[row / 64] >> (row % 64) & 1)
+            slot->rows[slot->n_rows++] = row;
+    assert(covers(slot, range));
+    set_state(feed, slot, PF_SLOT_FILLING);
+    __atomic_store_n(&slot->left, slot->n_rows, __ATOMIC_RELAXED);
+    /* Key, rows and left are seen before the word by which workers claim. */
+    __atomic_store_n(&slot->claim, generation << 2 * CLAIM_BITS | (uint64_t)slot->n_rows << CLAIM_BITS, __ATOMIC_RELEASE);
+    return 0;
+}
+
+bool slot_finish(struct feed *feed, struct slot *slot)
+{
+    /* The rows that workers wrote are seen after their last decrement. */
+    if (slot->state != PF_SLOT_FILLING || __atomic_load_n(&slot->left, __ATOMIC_ACQUIRE) != 0)
+        return false;
+    order_release(feed->order, slot->view);
+    slot->view = NULL;
+    set_state(feed, slot, PF_SLOT_READY);
+    FEED_ADD(feed, slots_filled, 1);
+    return true;
+}
+
+/* Nobody claims any more rows of it. */
+static void cancel(struct slot *slot)
+{
+    uint64_t claim = __atomic_load_n(&slot->claim, __ATOMIC_RELAXED), all;
+    uint32_t unclaimed;
+
+    do {
+        unclaimed = (uint32_t)((claim >> CLAIM_BITS & CLAIM_MASK) - (claim & CLAIM_MASK));
+        all = (claim & ~CLAIM_MASK) | (claim >> CLAIM_BITS & CLAIM_MASK);
+    } while (!__atomic_compare_exchange_n(&slot->claim, &claim, all, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    for (uint32_t i = slot->n_rows - unclaimed; i < slot->n_rows; i++)
+        slot->mask[slot->rows[i] / 64] &= ~(UINT64_C(1) << (slot->rows[i] % 64)); /* so that it is not found for them */
+    __atomic_fetch_sub(&slot->left, unclaimed, __ATOMIC_ACQ_REL);
+}
+
+void slot_release(struct feed *feed, struct slot *slot)
+{
+    if (slot->state == PF_SLOT_FREE || slot->grants != 0 || slot_pins(feed, slot) != 0)
+        return;
+    if (slot->state == PF_SLOT_FILLING) {
+        cancel(slot);
+        if (__atomic_load_n(&slot->left, __ATOMIC_ACQUIRE) != 0)
+            return; /* rows in work: it becomes READY with them, and free then */
+        order_release(feed->order, slot->view);
+        slot->view = NULL;
+    }
+    set_state(feed, slot, PF_SLOT_FREE);
+}
+
+/* ---- rules 1 to 3 --------------------------------------------------------------------------------------------------- */
+
+/* Untaken grants are revoked for all, so that what is out is what is held. Consumers that broke the rules are dropped on the
+ * way, hence the second look at the list. */
+static void revoke_all(struct feed *feed, bool skippers_only)
+{
+    struct consumer *c = feed->consumers;
+
+    while (c) {
+        struct consumer *next = c->next;
+
+        if (c->state == CONSUMER_ATTACHED && (!skippers_only || c->job->skip))
+            consumer_revoke(c);
+        c = next;
+    }
+    feed->dirty = true; /* what stays is granted again in the next turn */
+}
+
+/* Rule 2: a slot kept by nobody but skippers other than `asker`, none of which would skip the end of its job by losing it. */
+static bool only_skippers(const struct feed *feed, const struct slot *slot, const struct consumer *asker)
+{
+    bool any = false;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        struct place after;
+
+        if (!pins(feed, c, slot))
+            continue;
+        if (c == asker || !c->job->skip)
+            return false;
+        after = job_next_slot(c->job, c->rank, (struct place){ slot->epoch, job_range(c->job, c->rank, c->at).index == slot->index
+                                                                                ? c->at.step
+                                                                                : 0 });
+        if (job_over(c->job, after))
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static void skip_past(struct feed *feed, const struct slot *slot)
+{
+    for (struct consumer *c = feed->consumers; c; c = c->next) {
+        if (!pins(feed, c, slot))
+            continue;
+        while (c->at.epoch < slot->epoch || (c->at.epoch == slot->epoch && job_range(c->job, c->rank, c->at).index <= slot->index)) {
+            c->at = job_after(c->job, c->at);
+            c->counters.skipped++;
+        }
+    }
+}
+
+static struct slot *take_from_skippers(struct feed *feed, struct consumer *asker)
+{
+    struct slot *best = NULL;
+    bool any = false;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        any |= consumer_runs(c) && c->job->skip && c != asker;
+    if (!any)
+        return NULL;
+    revoke_all(feed, true);
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        struct slot *slot = &feed->slots[s];
+
+        if (slot->state == PF_SLOT_READY && slot->grants == 0 && only_skippers(feed, slot, asker) &&
+            (!best || slot->epoch < best->epoch || (slot->epoch == best->epoch && slot->index < best->index)))
+            best = slot;
+    }
+    if (best) {
+        skip_past(feed, best);
+        set_state(feed, best, PF_SLOT_FREE);
+    }
+    return best;
+}
+
+/* Rule 3 for one slot: how far ahead the nearest of those who want it stands, or 0 where it may not be taken. */
+static uint64_t spare_distance(const struct feed *feed, const struct slot *slot, const struct consumer *asker, const struct range *range)
+{
+    uint64_t nearest = UINT64_MAX;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        uint64_t ahead;
+
+        if (!pins(feed, c, slot))
+            continue;
+        ahead = distance(c, slot->epoch, slot->index) + (consumer_held(c) >= c->max_held);
+        if (ahead == 0)
+            return 0;
+        if (c->job->seed == asker->job->seed && c->job->spans == asker->job->spans && c != asker) {
+            uint64_t mine = job_ordinal(asker->job, range->epoch, range->index);
+            uint64_t theirs = job_ordinal(c->job, c->at.epoch, job_range(c->job, c->rank, c->at).index);
+
+            if (theirs <= mine && mine - theirs <= feed->n_slots)
+                return 0;
+        }
+        if (ahead < nearest)
+            nearest = ahead;
+    }
+    return nearest;
+}
+
+static struct slot *take_farthest(struct feed *feed, struct consumer *asker, const struct range *range)
+{
+    struct slot *best = NULL;
+    uint64_t farthest = 0;
+
+    revoke_all(feed, false);
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        struct slot *slot = &feed->slots[s];
+        uint64_t spare;
+
+        if (slot->state != PF_SLOT_READY || slot->grants != 0)
+            continue;
+        spare = spare_distance(feed, slot, asker, range);
+        if (spare > farthest) {
+            farthest = spare;
+            best = slot;
+        }
+    }
+    if (best) {
+        FEED_ADD(feed, slots_evicted, 1);
+        set_state(feed, best, PF_SLOT_FREE);
+    }
+    return best;
+}
+
+struct slot *slot_obtain(struct feed *feed, struct consumer *asker, const struct range *range, uint32_t ahead)
+{
+    struct slot *slot;
+
+    for (uint32_t s = 0; s < feed->n_slots; s++)
+        if (feed->slots[s].state == PF_SLOT_FREE)
+            return &feed->slots[s];
+    slot = take_from_skippers(feed, asker);
+    if (!slot && ahead == 0 && asker->n_out < asker->max_held && consumer_held(asker) == asker->n_out)
+        slot = take_farthest(feed, asker, range); /* it has nothing to take, and could */
+    return slot;
+}
+
+/* ---- workers -------------------------------------------------------------------------------------------------------- */
+
+bool slot_claim(struct slot *slot, uint32_t most, uint32_t *first, uint32_t *count)
+{
+    uint64_t claim = __atomic_load_n(&slot->claim, __ATOMIC_ACQUIRE);
+
+    for (;;) {
+        uint32_t n = (uint32_t)(claim >> CLAIM_BITS & CLAIM_MASK), next = (uint32_t)(claim & CLAIM_MASK);
+        uint32_t take = n - next < most ? n - next : most;
+
+        if (take == 0)
+            return false;
+        /* The slot's key and rows are loaded after the claim that entitles to them. */
+        if (__atomic_compare_exchange_n(&slot->claim, &claim, claim + take, 0, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+            *first = next;
+            *count = take;
+            return true;
+        }
+    }
+}
+
+bool slot_rows_done(struct slot *slot, uint32_t count)
+{
+    /* The rows are seen before the decrement that says so. */
+    return __atomic_fetch_sub(&slot->left, count, __ATOMIC_ACQ_REL) == count;
+}
+
+uint32_t slot_unclaimed(const struct slot *slot)
+{
+    uint64_t claim = __atomic_load_n(&slot->claim, __ATOMIC_RELAXED);
+
+    return (uint32_t)((claim >> CLAIM_BITS & CLAIM_MASK) - (claim & CLAIM_MASK));
+}

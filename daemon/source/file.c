@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* Files and lists of names for the sources. file_read runs on workers, several at once, and keeps nothing; all else on the main
+ * thread at start. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "source/file.h"
+
+/* Reads up to size bytes; what is missing at the end is not an error here. */
+static ssize_t read_all(int fd, char *buffer, size_t size)
+{
+    size_t used = 0;
+    while (used < size) {
+        ssize_t got = read(fd, buffer + used, size - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            break;
+        used += (size_t)got;
+    }
+    return (ssize_t)used;
+}
+
+int file_read(const char *path, uint64_t size, void *buffer, size_t buffer_size, struct problem *why)
+{
+    struct stat st;
+    int rc = 0;
+    /* Not blocking: the file may have become a pipe since the scan. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return problem_set(why, -errno, "cannot open %s: %s", path, strerror(errno));
+    if (fstat(fd, &st) < 0) {
+        rc = problem_set(why, -errno, "cannot read %s: %s", path, strerror(errno));
+        goto close_file;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        rc = problem_set(why, -EBADMSG, "%s is not a file any more", path);
+        goto close_file;
+    }
+    if (size == FILE_ABSENT || (uint64_t)st.st_size != size || size > buffer_size) {
+        rc = size == FILE_ABSENT ? problem_set(why, -EBADMSG, "%s was not there when pfeedd started", path)
+                                 : problem_set(why, -EBADMSG, "%s has %lld bytes now and had %llu when pfeedd started", path,
+                                               (long long)st.st_size, (unsigned long long)size);
+        goto close_file;
+    }
+    ssize_t got = read_all(fd, buffer, (size_t)size);
+    if (got < 0)
+        rc = problem_set(why, (int)got, "cannot read %s: %s", path, strerror((int)-got));
+    else if ((uint64_t)got != size)
+        rc = problem_set(why, -EBADMSG, "%s became shorter while it was read", path);
+close_file:
+    close(fd);
+    return rc;
+}
+
+int file_slurp(const char *path, size_t limit, char **text, size_t *size, struct problem *why)
+{
+    struct stat st;
+    char *data = NULL;
+    int rc = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return problem_set(why, -errno, "cannot open %s: %s", path, strerror(errno));
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        rc = problem_set(why, -EINVAL, "%s is not a file", path);
+        goto close_file;
+    }
+    if ((uint64_t)st.st_size > limit) {
+        rc = problem_set(why, -EFBIG, "%s has %lld bytes; at most %zu are taken", path, (long long)st.st_size, limit);
+        goto close_file;
+    }
+    data = malloc((size_t)st.st_size + 1);
+    ssize_t got = data ? read_all(fd, data, (size_t)st.st_size) : -ENOMEM;
+    if (got < 0) {
+        rc = problem_set(why, (int)got, "cannot read %s: %s", path, strerror((int)-got));
+        free(data);
+        goto close_file;
+    }
+    data[got] = 0;
+    *text = data;
+    *size = (size_t)got;
+close_file:
+    close(fd);
+    return rc;
+}
+
+static int compare_names(const void *left, const void *right, void *context)
+{
+    const struct names *names = context;
+    return strcmp(names->names[*(const uint32_t *)left], names->names[*(const uint32_t *)right]);
+}
+
+int names_make(struct names *out, const char *const *list, uint32_t n, struct problem *why)
+{
+    struct names made = { .n = n };
+    int rc = -ENOMEM;
+    size_t size = 1;
+    for (uint32_t i = 0; i < n; i++)
+        size += strlen(list[i]) + 1;
+    made.names = calloc(n ? n : 1, sizeof *made.names);
+    made.sorted = calloc(n ? n : 1, sizeof *made.sorted);
+    char *at = made.text = malloc(size);
+    if (!made.names || !made.sorted || !made.text)
+        goto fini;
+    for (uint32_t i = 0; i < n; i++) {
+        made.names[i] = at;
+        made.sorted[i] = i;
+        at = stpcpy(at, list[i]) + 1;
+    }
+    qsort_r(made.sorted, n, sizeof *made.sorted, compare_names, &made);
+    for (uint32_t i = 1; i < n; i++)
+        if (compare_names(&made.sorted[i - 1], &made.sorted[i], &made) == 0) {
+            rc = problem_set(why, -EEXIST, "class '%s' is listed twice", made.names[made.sorted[i]]);
+            goto fini;
+        }
+    *out = made;
+    return 0;
+fini:
+    names_fini(&made);
+    return rc == -ENOMEM ? problem_set(why, rc, "out of memory for %u class names", n) : rc;
+}
+
+int names_load(struct names *out, const char *path, struct problem *why)
+{
+    char *text, *save = NULL;
+    size_t size;
+    uint32_t n = 0, lines = 1;
+    const char **list;
+    struct problem inner;
+    int rc = file_slurp(path, 64 << 20, &text, &size, why);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < size; i++)
+        lines += text[i] == '\n';
+    list = calloc(lines, sizeof *list);
+    if (!list) {
+        rc = problem_set(why, -ENOMEM, "out of memory for %u class names", lines);
+        goto free_text;
+    }
+    for (char *line = strtok_r(text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
+        list[n++] = line;
+    rc = names_make(out, list, n, &inner);
+    free(list);
+    if (rc < 0)
+        problem_set(why, rc, "%s: %s; keep each name once, one a line", path, inner.text);
+free_text:
+    free(text);
+    return rc;
+}
+
+void names_fini(struct names *names)
+{
+    free(names->names);
+    free(names->sorted);
+    free(names->text);
+    *names = (struct names){ .n = 0 };
+}
+
+int64_t names_find(const struct names *names, const char *name)
+{
+    uint32_t low = 0, high = names->n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = strcmp(name, names->names[names->sorted[middle]]);
+        if (order == 0)
+            return names->sorted[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return -1;
+}

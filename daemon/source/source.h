@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* What a kind of source is: one file of this folder, one const struct source_ops at its end named source_<word>, one word in
+ * daemon/meson.build. open and close run on the main thread before the loop; read runs on any worker, several at once. */
+#ifndef PFEED_SOURCE_H
+#define PFEED_SOURCE_H
+
+#include "sample.h"
+#include "setting.h"
+
+/* What a feed's fields ask of the source; fields that read the same part ask once each. */
+struct source_want {
+    const char *from;             /* the part's name */
+    enum dtype dtype;             /* of the field; DTYPES where not given */
+    uint32_t ndim;                /* `shape:` of the field, 0 where not given */
+    int64_t shape[SAMPLE_DIMS];
+    int64_t length, stride;       /* `length:` and `stride:` of the field, 0 where not given */
+};
+
+struct source_env {
+    const struct source_want *wants;
+    uint32_t n_wants;
+    const char *const *classes; /* names of classes_of's feed, in its order; NULL where not asked for */
+    uint32_t n_classes;
+};
+
+struct source;
+
+struct source_ops {
+    const char *name, *help;
+    const struct setting *settings; /* beside `type`; ends with SETTINGS_END */
+    size_t params_size;
+    /* On failure: a sentence in why that names the path or value and says what would be right. A source of 0 samples opens. */
+    int (*open)(struct source **out, const void *params, const struct source_env *env, struct problem *why);
+    void (*close)(struct source *source); /* NULL is fine */
+    uint64_t (*count)(const struct source *source);
+    uint32_t (*parts)(const struct source *source, const struct sample_part **parts);
+    size_t (*max_bytes)(const struct source *source); /* of the largest value of any part: the worker's read buffer */
+    /* Reads into buffer (of max_bytes) or points into memory of the source's own. -errno and a sentence where it cannot. */
+    int (*read)(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
+                struct sample_value *out, struct problem *why);
+    /* Where sample id comes from: a path, or "tokens of FILE at 123". For people. */
+    void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
+    /* The class names by label, or 0 where there are none. May be NULL. */
+    uint32_t (*classes)(const struct source *source, const char *const **names);
+};
+
+extern const struct source_ops *const source_kinds[]; /* generated from daemon/meson.build; NULL at the end */
+
+#endif

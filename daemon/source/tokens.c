@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/* Flat files of token numbers: sample i is a window of `length` tokens, one every `stride`, never across files. The files are
+ * listed and measured once, on the main thread at start; workers pread into their own buffers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "source/source.h"
+
+#define PART       "tokens"
+#define FILES_OPEN 16 /* kept open; with more files each read opens its own */
+
+struct tokens_params {
+    struct setting_strings path;
+    int dtype; /* index into token_types */
+    uint64_t skip;
+};
+
+struct file {
+    char *path;
+    int fd;         /* -1: opened for each read */
+    uint64_t size;  /* bytes */
+    uint64_t first; /* id of its first window */
+};
+
+struct source {
+    struct file *files;
+    size_t n_files;
+    uint64_t n, skip, stride;
+    size_t window_bytes, token_bytes;
+    struct sample_part part;
+};
+
+static const enum dtype token_types[] = { DTYPE_U8, DTYPE_U16, DTYPE_U32, DTYPE_I32 };
+
+static const struct setting settings[] = {
+    { "path", SETTING_PATHS, offsetof(struct tokens_params, path), NULL,
+      .help = "the files: one or several, with the wildcards * ? [] and {}" },
+    { "dtype", SETTING_CHOICE, offsetof(struct tokens_params, dtype), NULL, .choices = "uint8|uint16|uint32|int32",
+      .help = "of the tokens in the files, little-endian" },
+    { "skip", SETTING_SIZE, offsetof(struct tokens_params, skip), "0B", 0, 1 << 30, .help = "a head at the start of each file" },
+    SETTINGS_END,
+};
+
+/* The one thing that all fields on the part must agree on. */
+static int find_window(const struct source_env *env, struct source_want *out, struct problem *why)
+{
+    const struct source_want *found = NULL;
+    for (uint32_t i = 0; i < env->n_wants; i++) {
+        const struct source_want *want = &env->wants[i];
+        if (strcmp(want->from, PART) != 0)
+            continue;
+        if (want->ndim)
+            return problem_set(why, -EINVAL, "a field that reads '" PART "' has a 'shape'; give 'length' instead");
+        if (want->length < 1)
+            return problem_set(why, -EINVAL, "a field that reads '" PART "' has no 'length'; give the tokens of a row, such as 1025");
+        if (found && (found->length != want->length || found->stride != want->stride))
+            return problem_set(why, -EINVAL, "two fields read '" PART "' with lengths %lld and %lld (strides %lld and %lld); give both "
+                               "the same, or make two feeds", (long long)found->length, (long long)want->length,
+                               (long long)found->stride, (long long)want->stride);
+        found = want;
+    }
+    if (!found)
+        return problem_set(why, -EINVAL, "no field reads '" PART "'; name a field so, or give it 'from: " PART "'");
+    *out = *found;
+    if (out->stride < 1)
+        out->stride = out->length;
+    return 0;
+}
+
+static int compare_files(const void *left, const void *right)
+{
+    return strcmp(((const struct file *)left)->path, ((const struct file *)right)->path);
+}
+
+/* All matches of one pattern. */
+static int add_matches(struct source *source, const char *pattern, struct problem *why)
+{
+    glob_t matches;
+    int rc = glob(pattern, GLOB_BRACE | GLOB_NOSORT | GLOB_ERR, NULL, &matches);
+    if (rc == GLOB_NOMATCH)
+        return problem_set(why, -ENOENT, "no file matches %s; check the path", pattern);
+    if (rc == GLOB_ABORTED)
+        return problem_set(why, -EACCES, "cannot list %s: %s", pattern, strerror(errno));
+    if (rc)
+        return problem_set(why, -ENOMEM, "out of memory for the files of %s", pattern);
+    struct file *grown = realloc(source->files, (source->n_files + matches.gl_pathc) * sizeof *grown);
+    if (!grown)
+        goto no_memory;
+    source->files = grown;
+    for (size_t i = 0; i < matches.gl_pathc; i++) {
+        char *path = strdup(matches.gl_pathv[i]);
+        if (!path)
+            goto no_memory;
+        grown[source->n_files++] = (struct file){ .path = path, .fd = -1 };
+    }
+    globfree(&matches);
+    return 0;
+no_memory:
+    globfree(&matches);
+    return problem_set(why, -ENOMEM, "out of memory for the files of %s", pattern);
+}
+
+/* Sorted bytewise; a file that two patterns match counts once. */
+static void sort_files(struct source *source)
+{
+    size_t kept = 0;
+    qsort(source->files, source->n_files, sizeof *source->files, compare_files);
+    for (size_t i = 0; i < source->n_files; i++) {
+        if (kept && strcmp(source->files[kept - 1].path, source->files[i].path) == 0)
+            free(source->files[i].path);
+        else
+            source->files[kept++] = source->files[i];
+    }
+    source->n_files = kept;
+}
+
+/* Opens a file and counts its windows. *is_short: it holds none. */
+static int measure(struct source *source, struct file *file, bool keep, bool *is_short, struct problem *why)
+{
+    struct stat st;
+    int rc = 0;
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return problem_set(why, -errno, "cannot open %s: %s", file->path, strerror(errno));
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        rc = problem_set(why, -EINVAL, "%s is not a file; let 'path' match files only", file->path);
+        goto close_file;
+    }
+    file->size = (uint64_t)st.st_size;
+    file->first = source->n;
+    uint64_t body = file->size > source->skip ? file->size - source->skip : 0;
+    if (body % source->token_bytes) {
+        rc = problem_set(why, -EINVAL, "%s has %llu bytes after its head of %llu, which is no multiple of %zu; check 'dtype' and 'skip'",
+                         file->path, (unsigned long long)body, (unsigned long long)source->skip, source->token_bytes);
+        goto close_file;
+    }
+    *is_short = body < source->window_bytes;
+    if (!*is_short)
+        source->n += (body - source->window_bytes) / source->token_bytes / source->stride + 1;
+    if (keep) {
+        file->fd = fd;
+        return 0;
+    }
+close_file:
+    close(fd);
+    return rc;
+}
+
+static void tokens_close(struct source *source)
+{
+    if (!source)
+        return;
+    for (size_t i = 0; i < source->n_files; i++) {
+        if (source->files[i].fd >= 0)
+            close(source->files[i].fd);
+        free(source->files[i].path);
+    }
+    free(source->files);
+    free(source);
+}
+
+static int tokens_open(struct source **out, const void *params, const struct source_env *env, struct problem *why)
+{
+    const struct tokens_params *p = params;
+    struct source_want want = { 0 };
+    size_t n_short = 0;
+    struct source *source = calloc(1, sizeof *source);
+    int rc = source ? find_window(env, &want, why) : problem_set(why, -ENOMEM, "out of memory for a source of tokens");
+    if (rc < 0)
+        goto close;
+    source->part = (struct sample_part){ .name = PART, .kind = PART_VALUES, .dtype = token_types[p->dtype], .ndim = 1,
+                                         .shape = { want.length } };
+    source->token_bytes = dtype_table[source->part.dtype].size;
+    source->window_bytes = (size_t)want.length * source->token_bytes;
+    source->stride = (uint64_t)want.stride;
+    source->skip = p->skip;
+    for (uint32_t i = 0; i < p->path.n && rc == 0; i++)
+        rc = add_matches(source, p->path.v[i], why);
+    if (rc == 0)
+        sort_files(source);
+    for (size_t i = 0; i < source->n_files && rc == 0; i++) {
+        bool is_short = false;
+        rc = measure(source, &source->files[i], source->n_files <= FILES_OPEN, &is_short, why);
+        n_short += is_short;
+    }
+    if (rc < 0)
+        goto close;
+    if (n_short)
+        log_warn("%zu of %zu token files are shorter than a window of %lld and give no row", n_short, source->n_files,
+                 (long long)want.length);
+    *out = source;
+    return 0;
+close:
+    tokens_close(source);
+    return rc;
+}
+
+static uint64_t tokens_count(const struct source *source)
+{
+    return source->n;
+}
+
+static uint32_t tokens_parts(const struct source *source, const struct sample_part **parts)
+{
+    *parts = &source->part;
+    return 1;
+}
+
+static size_t tokens_max_bytes(const struct source *source)
+{
+    return source->window_bytes;
+}
+
+/* The last file whose first window is at or before id: files without windows share `first` with the next one. */
+static const struct file *file_of(const struct source *source, uint64_t id)
+{
+    size_t low = 0, high = source->n_files;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (source->files[middle].first <= id)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &source->files[low];
+}
+
+static void tokens_where(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    const struct file *file = file_of(source, id);
+    snprintf(text, size, "%s at token %llu", file->path, (unsigned long long)((id - file->first) * source->stride));
+}
+
+static int tokens_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
+                       struct sample_value *out, struct problem *why)
+{
+    const struct file *file = file_of(source, id);
+    size_t used = 0, size = source->window_bytes;
+    uint64_t at = source->skip + (id - file->first) * source->stride * source->token_bytes;
+    int rc = 0;
+    (void)part;
+    if (id >= source->n || size > buffer_size)
+        return problem_set(why, -EINVAL, "window %llu does not exist", (unsigned long long)id);
+    int fd = file->fd >= 0 ? file->fd : open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return problem_set(why, -errno, "cannot open %s: %s", file->path, strerror(errno));
+    while (used < size && rc == 0) {
+        ssize_t got = pread(fd, (char *)buffer + used, size - used, (off_t)(at + used));
+        if (got > 0)
+            used += (size_t)got;
+        else if (got == 0)
+            rc = problem_set(why, -EBADMSG, "%s ends before token %llu; it had %llu bytes when pfeedd started", file->path,
+                             (unsigned long long)((at + size - source->skip) / source->token_bytes), (unsigned long long)file->size);
+        else if (errno != EINTR)
+            rc = problem_set(why, -errno, "cannot read %s: %s", file->path, strerror(errno));
+    }
+    if (file->fd < 0)
+        close(fd);
+    if (rc == 0)
+        *out = (struct sample_value){ .data = buffer, .size = size, .part = &source->part };
+    return rc;
+}
+
+const struct source_ops source_tokens = {
+    .name = "tokens",
+    .help = "flat files of token numbers, in windows of 'length' every 'stride'; part tokens",
+    .settings = settings,
+    .params_size = sizeof(struct tokens_params),
+    .open = tokens_open,
+    .close = tokens_close,
+    .count = tokens_count,
+    .parts = tokens_parts,
+    .max_bytes = tokens_max_bytes,
+    .read = tokens_read,
+    .where = tokens_where,
+};

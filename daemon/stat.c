@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* Answers to pfeedctl: rows about the daemon, feeds, slots, consumers and errors. Called by server.c, main thread. Rows of all
+ * feeds that the peer may use are counted through; `from` says where a message begins. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "consumer.h"
+#include "server.h"
+
+struct reply {
+    uint8_t *message;
+    size_t row_size;
+    uint32_t from, at, count, fit;
+    bool more;
+};
+
+/* Room for the next row, zeroed; NULL: it is not in this message. */
+static void *next_row(struct reply *reply)
+{
+    uint32_t at = reply->at++;
+    void *row;
+
+    if (at < reply->from)
+        return NULL;
+    if (reply->count == reply->fit) {
+        reply->more = true;
+        return NULL;
+    }
+    row = reply->message + sizeof(struct pf_ctl_rows) + reply->count++ * reply->row_size;
+    memset(row, 0, reply->row_size);
+    return row;
+}
+
+static void copy(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from);
+}
+
+static void about_daemon(const struct daemon *daemon, struct reply *reply)
+{
+    struct pf_row_daemon *row = next_row(reply);
+    struct timespec cpu;
+
+    if (!row)
+        return;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    copy(row->version, sizeof(row->version), PFEED_VERSION);
+    copy(row->shm, sizeof(row->shm), segment_kind_name(daemon->shm));
+    copy(row->config, sizeof(row->config), daemon->config->files[0]);
+    copy(row->status, sizeof(row->status), daemon->status);
+    row->pid = (uint64_t)getpid();
+    row->uptime_ns = (uint64_t)(feed_now_ns() - daemon->start_ns);
+    row->memory_bytes = daemon->budget;
+    row->memory_used_bytes = daemon->used;
+    row->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000 + (uint64_t)cpu.tv_nsec;
+    row->workers = workers_count(daemon->workers);
+    row->workers_busy = workers_busy(daemon->workers);
+    row->feeds = daemon->n_feeds;
+    row->dropped = consumer_dropped();
+    row->wakeups = loop_turns(daemon->loop);
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        for (const struct consumer *c = daemon->feeds[f].consumers; c; c = c->next)
+            *(c->state == CONSUMER_ATTACHED ? &row->consumers : &row->quarantined) += 1;
+}
+
+static void about_feed(struct feed *feed, struct reply *reply)
+{
+    static const char *const tails[] = { "drop", "pad", "partial" };
+    struct pf_row_feed *row = next_row(reply);
+
+    if (!row)
+        return;
+    copy(row->name, sizeof(row->name), feed->config->name);
+    copy(row->source, sizeof(row->source), feed->config->source->name);
+    copy(row->deliver, sizeof(row->deliver), feed->deliver->name);
+    copy(row->tail, sizeof(row->tail), tails[feed->config->tail]);
+    copy(row->shuffle, sizeof(row->shuffle), feed->config->shuffle == SHUFFLE_GLOBAL ? "global" : "none");
+    pthread_mutex_lock(&feed->lock);
+    copy(row->failed, sizeof(row->failed), feed->failed);
+    pthread_mutex_unlock(&feed->lock);
+    row->samples = feed->samples;
+    row->seed = feed->config->seed;
+    row->slot_bytes = feed->slot_bytes;
+    row->batch = feed->batch;
+    row->n_slots = feed->n_slots;
+    row->gang = (uint32_t)feed->config->gang;
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        const struct slot *slot = &feed->slots[s];
+
+        row->free += slot->state == PF_SLOT_FREE;
+        row->filling += slot->state == PF_SLOT_FILLING;
+        row->ready += slot->state == PF_SLOT_READY && slot->grants == 0;
+        row->held += slot->state == PF_SLOT_READY && slot->grants > 0;
+    }
+    for (const struct job *job = feed->jobs; job; job = job->next) {
+        row->jobs++;
+        row->consumers += job->n_attached;
+        row->gang_there += job->peek ? 0 : job->n_attached;
+    }
+#define PF_COUNTER_feed(name)     row->name = FEED_GET(feed, name);
+#define PF_COUNTER_consumer(name)
+#define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
+#include "counters.tbl"
+#undef PF_COUNTER
+#undef PF_COUNTER_feed
+#undef PF_COUNTER_consumer
+}
+
+static void about_holders(const struct feed *feed, const struct slot *slot, struct pf_row_slot *row)
+{
+    for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        uint64_t taken = __atomic_load_n(&c->returns->taken, __ATOMIC_ACQUIRE);
+        uint32_t out = 0, held = 0;
+
+        for (uint32_t i = 0; i < c->n_out; i++)
+            if (c->out[i].slot == slot->number) {
+                out++;
+                held += c->out[i].number < taken;
+            }
+        if (out == 0)
+            continue;
+        if (row->n_holders < PF_HOLDERS) {
+            row->holders[row->n_holders].consumer = c->id;
+            row->holders[row->n_holders].rank = c->rank;
+            row->holders[row->n_holders].taken = held;
+            copy(row->holders[row->n_holders].job, PF_JOB_NAME, c->job_name);
+        }
+        row->n_holders++;
+    }
+}
+
+static void about_slots(const struct feed *feed, struct reply *reply)
+{
+    for (uint32_t s = 0; s < feed->n_slots; s++) {
+        const struct slot *slot = &feed->slots[s];
+        struct pf_row_slot *row = next_row(reply);
+
+        if (!row)
+            continue;
+        copy(row->feed, sizeof(row->feed), feed->config->name);
+        row->slot = s;
+        row->state = slot->state;
+        row->grants = slot->grants;
+        row->since_ns = (uint64_t)(feed_now_ns() - slot->since_ns);
+        if (slot->state == PF_SLOT_FREE)
+            continue;
+        row->epoch = slot->epoch;
+        row->index = slot->index;
+        row->seed = slot->seed;
+        row->rows = slot->n_rows;
+        row->rows_done = slot->n_rows - __atomic_load_n(&slot->left, __ATOMIC_RELAXED);
+        row->pins = slot_pins(feed, slot);
+        about_holders(feed, slot, row);
+    }
+}
+
+static void about_consumers(const struct feed *feed, struct reply *reply)
+{
+    for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        struct pf_row_consumer *row = next_row(reply);
+
+        if (!row)
+            continue;
+        copy(row->feed, sizeof(row->feed), feed->config->name);
+        copy(row->job, sizeof(row->job), c->job_name);
+        feed_why(feed, c, row->waits_for, sizeof(row->waits_for));
+        row->consumer = c->id;
+        row->epoch = c->at.epoch;
+        row->step = c->at.step;
+        row->pid = c->pid;
+        row->uid = c->uid;
+        row->rank = c->rank;
+        row->world = c->job ? c->job->world : 0;
+        row->batch = c->job ? c->job->terms.batch : 0;
+        row->granted = c->n_out;
+        row->held = consumer_held(c);
+        row->max_held = c->max_held;
+        row->state = c->state == CONSUMER_QUARANTINED      ? PF_CONSUMER_QUARANTINED
+                     : !c->job->started                    ? PF_CONSUMER_WAITING
+                     : job_over(c->job, c->at) && !c->n_out ? PF_CONSUMER_ENDED
+                                                           : PF_CONSUMER_RUNNING;
+        row->age_ns = (uint64_t)(feed_now_ns() - c->born_ns);
+        if (c->n_out > 0)
+            row->held_since_ns = (uint64_t)(feed_now_ns() - c->out[0].since_ns);
+#define PF_COUNTER_feed(name)
+#define PF_COUNTER_consumer(name) row->name = c->counters.name;
+#define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
+#include "counters.tbl"
+#undef PF_COUNTER
+#undef PF_COUNTER_feed
+#undef PF_COUNTER_consumer
+        row->wait_ns = __atomic_load_n(&c->returns->wait_ns, __ATOMIC_RELAXED);
+        row->waits = __atomic_load_n(&c->returns->waits, __ATOMIC_RELAXED);
+    }
+}
+
+static void about_errors(struct feed *feed, struct reply *reply)
+{
+    pthread_mutex_lock(&feed->lock);
+    for (uint32_t i = 0; i < feed->n_errors && i < FEED_ERRORS; i++) {
+        struct pf_row_error *row = next_row(reply);
+
+        if (!row)
+            continue;
+        copy(row->feed, sizeof(row->feed), feed->config->name);
+        copy(row->where, sizeof(row->where), feed->errors[i].where);
+        copy(row->reason, sizeof(row->reason), feed->errors[i].reason);
+        row->id = feed->errors[i].id;
+        row->epoch = feed->errors[i].epoch;
+        row->count = feed->errors[i].count;
+    }
+    pthread_mutex_unlock(&feed->lock);
+}
+
+static size_t row_size(uint32_t what)
+{
+    switch (what) {
+    case PF_STAT_DAEMON:
+        return sizeof(struct pf_row_daemon);
+    case PF_STAT_FEEDS:
+        return sizeof(struct pf_row_feed);
+    case PF_STAT_SLOTS:
+        return sizeof(struct pf_row_slot);
+    case PF_STAT_CONSUMERS:
+        return sizeof(struct pf_row_consumer);
+    default:
+        return sizeof(struct pf_row_error);
+    }
+}
+
+static void about(struct feed *feed, uint32_t what, struct reply *reply)
+{
+    switch (what) {
+    case PF_STAT_FEEDS:
+        about_feed(feed, reply);
+        break;
+    case PF_STAT_SLOTS:
+        about_slots(feed, reply);
+        break;
+    case PF_STAT_CONSUMERS:
+        about_consumers(feed, reply);
+        break;
+    case PF_STAT_ERRORS:
+        about_errors(feed, reply);
+        break;
+    }
+}
+
+size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf_ctl_stat *request, uint32_t from, uint32_t *next,
+                 uint8_t message[PF_CTL_MAX])
+{
+    struct pf_ctl_rows *head = (struct pf_ctl_rows *)message;
+    struct reply reply = { .message = message, .row_size = row_size(request->what), .from = from };
+
+    reply.fit = (uint32_t)((PF_CTL_MAX - sizeof(*head)) / reply.row_size);
+    if (request->what == PF_STAT_DAEMON)
+        about_daemon(daemon, &reply);
+    for (uint32_t f = 0; request->what != PF_STAT_DAEMON && f < daemon->n_feeds; f++) {
+        struct feed *feed = &daemon->feeds[f];
+
+        if (server_may(daemon, peer, feed) && (!*request->feed || strcmp(request->feed, feed->config->name) == 0))
+            about(feed, request->what, &reply);
+    }
+    *head = (struct pf_ctl_rows){
+        .what = request->what, .count = reply.count, .row_size = (uint32_t)reply.row_size, .more = reply.more
+    };
+    *next = reply.more ? from + reply.count : 0;
+    return sizeof(*head) + reply.count * reply.row_size;
+}

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See worker.h. The main thread appends slots to a queue of references; a worker looks through the queue from its oldest entry
+ * and claims rows by the slot's own word, so that a stale entry (a slot that is full, or being filled anew) does no harm. No
+ * malloc, log, lock or system call between claim and row but what the source needs; a bad sample takes the slow path.
+ */
+#include "worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "decode/decode.h"
+#include "feed.h"
+#include "random.h"
+
+#define REPLACE_TRIES 32
+#define RETRY_FIRST_MS 10
+#define RETRY_LAST_MS 500
+
+struct entry {
+    struct feed *feed;
+    struct slot *slot;
+};
+
+struct worker {
+    pthread_t thread;
+    struct workers *all;
+    bool running;
+    void ***states; /* [feed][field]: the decoder's own */
+    uint8_t *buffer; /* of the largest max_bytes */
+    size_t buffer_size;
+    bool busy __attribute__((aligned(PF_LINE)));
+};
+
+struct workers {
+    uint32_t n_workers, n_feeds, capacity; /* capacity: a power of two */
+    struct feed *feeds;
+    struct entry *queue;
+    /* Main thread writes, workers read. */
+    uint64_t head __attribute__((aligned(PF_LINE))); /* entries before it have no row to claim */
+    uint64_t tail;
+    bool stopping;
+    uint32_t idle __attribute__((aligned(PF_LINE))); /* workers that sleep or are about to */
+    sem_t work;
+    int event;
+    struct worker *workers;
+};
+
+/* ---- one row -------------------------------------------------------------------------------------------------------- */
+
+static bool transient(int rc)
+{
+    return rc == -EIO || rc == -ESTALE || rc == -ETIMEDOUT || rc == -EINTR || rc == -EAGAIN;
+}
+
+/* Reads a part, again and again for read_retry where the error may pass. */
+static int read_part(struct worker *worker, struct feed *feed, uint64_t id, uint32_t part, struct sample_value *value, struct problem *why)
+{
+    int64_t until_ns = 0, pause_ms = RETRY_FIRST_MS;
+
+    for (;;) {
+        int rc = feed->config->source->read(feed->source, id, part, worker->buffer, worker->buffer_size, value, why);
+        struct timespec pause = { pause_ms / 1000, pause_ms % 1000 * 1000000 };
+
+        if (rc >= 0 || !transient(rc))
+            return rc;
+        if (until_ns == 0)
+            until_ns = feed_now_ns() + feed->config->read_retry_ms * 1000000;
+        if (feed_now_ns() + pause_ms * 1000000 > until_ns || __atomic_load_n(&worker->all->stopping, __ATOMIC_RELAXED))
+            return rc;
+        nanosleep(&pause, NULL);
+        pause_ms = pause_ms * 2 < RETRY_LAST_MS ? pause_ms * 2 : RETRY_LAST_MS;
+    }
+}
+
+/* All fields of sample key->id into row `row` of the slot. */
+static int fill_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row, const struct row_key *key,
+                    struct problem *why)
+{
+    struct sample_value value = { 0 };
+    uint32_t have = UINT32_MAX; /* the part that value is of */
+    int64_t start = feed_now_ns(), now, read_ns = 0, decode_ns = 0;
+    uint64_t bytes = 0;
+    int rc = 0;
+
+    for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
+        const struct field *field = &feed->fields[f];
+
+        if (field->part != have) {
+            rc = read_part(worker, feed, key->id, field->part, &value, why);
+            if (rc < 0)
+                break;
+            have = field->part;
+            bytes += value.size;
+            now = feed_now_ns();
+            read_ns += now - start;
+            start = now;
+        }
+        rc = field->decode->row(worker->states[feed->number][f], field, &value, key,
+                                slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
+        now = feed_now_ns();
+        decode_ns += now - start;
+        start = now;
+    }
+    FEED_ADD(feed, read_ns, (uint64_t)read_ns);
+    FEED_ADD(feed, decode_ns, (uint64_t)decode_ns);
+    FEED_ADD(feed, read_bytes, bytes);
+    return rc;
+}
+
+static void note_error(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason)
+{
+    struct feed_error *error = NULL;
+
+    pthread_mutex_lock(&feed->lock);
+    for (uint32_t i = 0; i < feed->n_errors && i < FEED_ERRORS; i++)
+        if (feed->errors[i].id == id)
+            error = &feed->errors[i];
+    if (!error) {
+        error = &feed->errors[feed->n_errors++ % FEED_ERRORS];
+        *error = (struct feed_error){ .id = id };
+        feed->config->source->where(feed->source, id, error->where, sizeof(error->where));
+    }
+    error->epoch = epoch;
+    error->count++;
+    strncpy(error->reason, reason, sizeof(error->reason) - 1);
+    pthread_mutex_unlock(&feed->lock);
+}
+
+static void fail_feed(struct feed *feed, uint64_t id, const char *reason)
+{
+    char where[100];
+
+    feed->config->source->where(feed->source, id, where, sizeof(where));
+    pthread_mutex_lock(&feed->lock);
+    if (!feed->failed[0])
+        snprintf(feed->failed, sizeof(feed->failed), "sample %llu (%s) is bad: %.80s; on_error is `fail`", (unsigned long long)id, where,
+                 reason);
+    pthread_mutex_unlock(&feed->lock);
+}
+
+static void zero_row(struct feed *feed, struct slot *slot, uint32_t row)
+{
+    for (uint32_t f = 0; f < feed->n_fields; f++)
+        memset(slot->base + feed->field_offsets[f] + row * feed->fields[f].row_bytes, 0, feed->fields[f].row_bytes);
+}
+
+/* The scheduled sample is bad: another one, chosen by the same pure key, or none. */
+static void replace_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row, struct row_key key, uint64_t *used_id,
+                        uint8_t *flags, struct problem *why)
+{
+    uint64_t scheduled = key.id;
+
+    note_error(feed, scheduled, key.epoch, why->text);
+    if (feed->config->on_error == CONFIG_FAIL)
+        fail_feed(feed, scheduled, why->text);
+    for (uint32_t t = 0; feed->config->on_error == CONFIG_REPLACE && t < REPLACE_TRIES; t++) {
+        struct draw draw;
+
+        key.id = scheduled;
+        draw_init(&draw, &key, "replace", t);
+        key.id = draw_below(&draw, feed->samples);
+        if (key.id == scheduled)
+            continue;
+        if (fill_row(worker, feed, slot, row, &key, why) >= 0) {
+            *used_id = key.id;
+            *flags |= PF_ROW_REPLACED;
+            FEED_ADD(feed, rows_replaced, 1);
+            return;
+        }
+        note_error(feed, key.id, key.epoch, why->text);
+    }
+    zero_row(feed, slot, row);
+    *flags |= PF_ROW_MASKED;
+    FEED_ADD(feed, rows_masked, 1);
+}
+
+static void do_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row)
+{
+    uint64_t position = slot->index * feed->batch + row, length = order_length(feed->order, slot->epoch);
+    uint64_t *ids = (uint64_t *)(slot->base + feed->ids_offset), *used_ids = (uint64_t *)(slot->base + feed->used_ids_offset);
+    struct row_key key = { .seed = slot->seed, .epoch = slot->epoch };
+    uint8_t *flags = slot->base + feed->flags_offset + row;
+    struct problem why;
+
+    *flags = position >= length ? PF_ROW_PADDED : 0;
+    order_at(slot->view, position % length, &key.id, &key.occurrence);
+    ids[row] = used_ids[row] = key.id;
+    if (fill_row(worker, feed, slot, row, &key, &why) < 0)
+        replace_row(worker, feed, slot, row, key, &used_ids[row], flags, &why);
+}
+
+/* ---- claiming ------------------------------------------------------------------------------------------------------- */
+
+/* The oldest slot with a row to claim. */
+static bool claim(struct workers *all, struct entry *out, uint32_t *first, uint32_t *count)
+{
+    /* The entries are loaded after the tail that covers them. */
+    uint64_t tail = __atomic_load_n(&all->tail, __ATOMIC_ACQUIRE);
+
+    for (uint64_t at = __atomic_load_n(&all->head, __ATOMIC_RELAXED); at < tail; at++) {
+        struct entry *entry = &all->queue[at & (all->capacity - 1)];
+        struct feed *feed = __atomic_load_n(&entry->feed, __ATOMIC_RELAXED);
+        struct slot *slot = __atomic_load_n(&entry->slot, __ATOMIC_RELAXED);
+
+        /* An entry that is being written anew may pair one feed with another's slot; the slot's place tells. */
+        if (slot < feed->slots || slot >= feed->slots + feed->n_slots)
+            continue;
+        if (slot_claim(slot, feed->claim_rows, first, count)) {
+            *out = (struct entry){ feed, slot };
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool work_once(struct worker *worker)
+{
+    struct workers *all = worker->all;
+    struct entry entry;
+    uint32_t first, count;
+    uint64_t one = 1;
+
+    if (!claim(all, &entry, &first, &count))
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        do_row(worker, entry.feed, entry.slot, entry.slot->rows[first + i]);
+    FEED_ADD(entry.feed, rows_filled, count);
+    if (slot_rows_done(entry.slot, count)) {
+        ssize_t written = write(all->event, &one, sizeof(one));
+
+        assert(written == sizeof(one)); /* a counter that the main thread empties */
+    }
+    return true;
+}
+
+static void *run(void *argument)
+{
+    struct worker *worker = argument;
+    struct workers *all = worker->all;
+
+    while (!__atomic_load_n(&all->stopping, __ATOMIC_RELAXED)) {
+        if (work_once(worker))
+            continue;
+        __atomic_store_n(&worker->busy, false, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&all->idle, 1, __ATOMIC_SEQ_CST);
+        /* Idle is raised before the queue is looked at again; pairs with the fence in workers_post. */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (!work_once(worker))
+            while (sem_wait(&all->work) != 0 && errno == EINTR)
+                ;
+        __atomic_fetch_sub(&all->idle, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&worker->busy, true, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+/* ---- main thread ---------------------------------------------------------------------------------------------------- */
+
+void workers_post(struct workers *all, struct feed *feed, struct slot *slot)
+{
+    uint32_t rows = slot_unclaimed(slot), wake;
+
+    while (all->head < all->tail) {
+        struct slot *oldest = all->queue[all->head & (all->capacity - 1)].slot;
+
+        if (slot_unclaimed(oldest) > 0)
+            break;
+        oldest->queued = false;
+        __atomic_store_n(&all->head, all->head + 1, __ATOMIC_RELAXED);
+    }
+    if (!slot->queued) { /* else an entry from before still stands for it; so there is always room */
+        struct entry *entry = &all->queue[all->tail & (all->capacity - 1)];
+
+        slot->queued = true;
+        __atomic_store_n(&entry->feed, feed, __ATOMIC_RELAXED);
+        __atomic_store_n(&entry->slot, slot, __ATOMIC_RELAXED);
+        /* The entry is seen before the tail that covers it. */
+        __atomic_store_n(&all->tail, all->tail + 1, __ATOMIC_RELEASE);
+    }
+    /* The tail and the slot's claim word are stored before idle is loaded; pairs with the fence in run. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    wake = __atomic_load_n(&all->idle, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < wake && i < (rows + feed->claim_rows - 1) / feed->claim_rows; i++)
+        sem_post(&all->work);
+}
+
+int workers_eventfd(const struct workers *all)
+{
+    return all->event;
+}
+
+void workers_seen(struct workers *all)
+{
+    uint64_t count;
+    ssize_t got = read(all->event, &count, sizeof(count));
+
+    (void)got; /* nothing there: somebody looked already */
+}
+
+uint32_t workers_busy(const struct workers *all)
+{
+    uint32_t busy = 0;
+
+    for (uint32_t w = 0; w < all->n_workers; w++)
+        busy += __atomic_load_n(&all->workers[w].busy, __ATOMIC_RELAXED);
+    return busy;
+}
+
+uint32_t workers_count(const struct workers *all)
+{
+    return all->n_workers;
+}
+
+uint64_t workers_bytes(uint64_t max_bytes)
+{
+    return sizeof(struct worker) + max_bytes;
+}
+
+static int open_worker(struct workers *all, struct worker *worker, struct problem *why)
+{
+    size_t largest = 0;
+
+    worker->all = all;
+    worker->busy = true;
+    worker->states = calloc(all->n_feeds, sizeof(*worker->states));
+    if (!worker->states)
+        return problem_set(why, -ENOMEM, "no memory for a worker");
+    for (uint32_t i = 0; i < all->n_feeds; i++) {
+        struct feed *feed = &all->feeds[i];
+
+        largest = feed->max_bytes > largest ? feed->max_bytes : largest;
+        worker->states[i] = calloc(feed->n_fields, sizeof(void *));
+        if (!worker->states[i])
+            return problem_set(why, -ENOMEM, "no memory for a worker");
+        for (uint32_t f = 0; f < feed->n_fields; f++) {
+            const struct field *field = &feed->fields[f];
+            int rc = field->decode->worker_open ? field->decode->worker_open(&worker->states[i][f], field, 0) : 0;
+
+            if (rc < 0)
+                return problem_set(why, rc, "feed '%s', field '%s': no memory for a worker's decoder: %s", feed->config->name, field->name,
+                                   strerror(-rc));
+        }
+    }
+    worker->buffer_size = largest;
+    worker->buffer = malloc(largest + 64);
+    if (!worker->buffer)
+        return problem_set(why, -ENOMEM, "no memory for a read buffer of %zu bytes", largest);
+    memset(worker->buffer, 0, largest + 64);
+    return 0;
+}
+
+static void close_worker(struct worker *worker)
+{
+    for (uint32_t i = 0; worker->states && i < worker->all->n_feeds; i++) {
+        struct feed *feed = &worker->all->feeds[i];
+
+        for (uint32_t f = 0; worker->states[i] && f < feed->n_fields; f++)
+            if (feed->fields[f].decode->worker_close && worker->states[i][f])
+                feed->fields[f].decode->worker_close(worker->states[i][f]);
+        free(worker->states[i]);
+    }
+    free(worker->states);
+    free(worker->buffer);
+}
+
+int workers_create(struct workers **out, uint32_t n_workers, struct feed *feeds, uint32_t n_feeds, struct problem *why)
+{
+    struct workers *all = aligned_alloc(PF_LINE, sizeof(*all));
+    uint32_t slots = 0;
+    int rc;
+
+    if (!all)
+        return problem_set(why, -ENOMEM, "no memory for workers");
+    memset(all, 0, sizeof(*all));
+    all->feeds = feeds;
+    all->n_feeds = n_feeds;
+    all->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    sem_init(&all->work, 0, 0);
+    for (uint32_t i = 0; i < n_feeds; i++)
+        slots += feeds[i].n_slots;
+    for (all->capacity = 64; all->capacity < slots; all->capacity *= 2)
+        ;
+    all->queue = calloc(all->capacity, sizeof(*all->queue));
+    all->workers = aligned_alloc(PF_LINE, n_workers * sizeof(*all->workers));
+    if (!all->queue || !all->workers || all->event < 0) {
+        rc = problem_set(why, -ENOMEM, "no memory for %u workers", n_workers);
+        goto fail;
+    }
+    memset(all->workers, 0, n_workers * sizeof(*all->workers));
+    for (; all->n_workers < n_workers; all->n_workers++) {
+        rc = open_worker(all, &all->workers[all->n_workers], why);
+        if (rc < 0) {
+            all->n_workers++;
+            goto fail;
+        }
+    }
+    for (uint32_t w = 0; w < n_workers; w++) {
+        rc = -pthread_create(&all->workers[w].thread, NULL, run, &all->workers[w]);
+        if (rc < 0) {
+            problem_set(why, rc, "cannot start a worker thread: %s", strerror(-rc));
+            goto fail;
+        }
+        all->workers[w].running = true;
+    }
+    *out = all;
+    return 0;
+fail:
+    workers_stop(all, 1000);
+    workers_destroy(all);
+    return rc;
+}
+
+bool workers_stop(struct workers *all, int limit_ms)
+{
+    struct timespec until;
+    bool all_joined = true;
+
+    __atomic_store_n(&all->stopping, true, __ATOMIC_RELAXED);
+    for (uint32_t w = 0; w < all->n_workers; w++)
+        sem_post(&all->work);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += limit_ms / 1000;
+    until.tv_nsec += limit_ms % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    for (uint32_t w = 0; w < all->n_workers; w++)
+        if (all->workers[w].running) {
+            if (pthread_timedjoin_np(all->workers[w].thread, NULL, &until) == 0)
+                all->workers[w].running = false;
+            else
+                all_joined = false;
+        }
+    return all_joined;
+}
+
+void workers_destroy(struct workers *all)
+{
+    if (!all)
+        return;
+    for (uint32_t w = 0; w < all->n_workers; w++)
+        close_worker(&all->workers[w]);
+    free(all->workers);
+    free(all->queue);
+    if (all->event >= 0)
+        close(all->event);
+    sem_destroy(&all->work);
+    free(all);
+}

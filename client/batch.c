@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* Lending and giving back: the hand-off itself. Nothing here makes a system call while a batch is ready and the daemon is not
+ * short of slots. */
+#include <errno.h>
+#include <string.h>
+
+#include "internal.h"
+
+static bool forked(struct pfeed *pf)
+{
+    if (__builtin_expect(*pf->alive == PFEED_ALIVE, 1))
+        return false;
+    sentence_set(&pf->error, -ECHILD, "this handle belongs to the process that forked; open a handle of this process's own");
+    return true;
+}
+
+static void fill(struct pfeed *pf, struct pfeed_batch *batch, const struct pf_grant *grant)
+{
+    const uint8_t *slot = pf->arena + pf->info->slots_offset + grant->slot * pf->info->slot_bytes;
+
+    batch->held = true;
+    batch->number = grant->number;
+    batch->slot = slot;
+    batch->row = grant->row;
+    batch->info.epoch = grant->epoch;
+    batch->info.step = grant->step;
+    batch->info.rows = grant->rows;
+    batch->info.valid = grant->valid;
+    batch->info.ids = (const uint64_t *)(slot + pf->info->ids_offset) + grant->row;
+    batch->info.used_ids = (const uint64_t *)(slot + pf->info->used_ids_offset) + grant->row;
+    batch->info.flags = slot + pf->info->flags_offset + grant->row;
+}
+
+static struct pfeed_batch *spare(struct pfeed *pf)
+{
+    for (uint32_t i = 0; i < pf->max_held; i++)
+        if (!pf->batches[i].held)
+            return &pf->batches[i];
+    return NULL;
+}
+
+/* The end of an epoch is told once, after its last batch was lent. */
+static int told_end(struct pfeed *pf)
+{
+    if (pf->last_flags & PF_GRANT_LAST_OF_EPOCH) {
+        pf->ended = pf->last_flags & PF_GRANT_LAST;
+        pf->last_flags = 0;
+        pf->epoch++;
+        return PFEED_EPOCH;
+    }
+    return pf->ended ? PFEED_END : 0;
+}
+
+/* The next grant, or PFEED_EPOCH where the steps that would have closed the epoch were skipped (slow: skip). */
+static int take(struct pfeed *pf, struct pf_grant *grant, int timeout_ms)
+{
+    int rc;
+
+    if (pf->kept) {
+        *grant = pf->kept_grant;
+    } else if (__builtin_expect(__atomic_load_n(&pf->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN, 0) ||
+               !pf_grants_take(pf->grants, pf->returns, &pf->next, grant)) {
+        rc = wait_take(pf, grant, timeout_ms); /* `closed` is set before anything that was granted becomes void */
+        if (rc < 0)
+            return rc;
+    }
+    pf->kept = grant->epoch > pf->epoch;
+    if (__builtin_expect(pf->kept, 0)) {
+        pf->kept_grant = *grant;
+        pf->epoch++;
+        return PFEED_EPOCH;
+    }
+    return 0;
+}
+
+int pfeed_next(struct pfeed *pf, struct pfeed_batch **out, int timeout_ms)
+{
+    struct pfeed_batch *batch;
+    struct pf_grant grant;
+    int rc;
+
+    if (forked(pf))
+        return -ECHILD;
+    if (__builtin_expect(pf->last_flags != 0 || pf->ended, 0)) {
+        rc = told_end(pf);
+        if (rc != 0) {
+            *out = NULL;
+            return rc;
+        }
+    }
+    if (__builtin_expect(pf->n_held == pf->max_held, 0))
+        return sentence_set(&pf->error, -ENOBUFS,
+                            "%u batches are held, as many as this consumer may (max_held): give one back by pfeed_done, copy what "
+                            "must be kept, or open with a larger max_held",
+                            pf->n_held);
+    rc = take(pf, &grant, timeout_ms);
+    if (__builtin_expect(rc != 0, 0)) {
+        if (rc > 0)
+            *out = NULL;
+        return rc;
+    }
+    if (__builtin_expect(grant.slot >= pf->info->n_slots || grant.rows > pf->info->batch || grant.row > pf->info->batch - grant.rows, 0))
+        return sentence_set(&pf->error, -EPROTO, "pfeedd granted rows that are not in the arena");
+    batch = spare(pf);
+    fill(pf, batch, &grant);
+    pf->n_held++;
+    pf->last_flags = grant.flags;
+    *out = batch;
+    return 0;
+}
+
+int pfeed_done(struct pfeed *pf, struct pfeed_batch *batch)
+{
+    if (forked(pf))
+        return -ECHILD;
+    if (!batch || batch->owner != pf || !batch->held)
+        return sentence_set(&pf->error, -EINVAL, "pfeed_done: not a batch that this handle holds");
+    batch->held = false;
+    pf->n_held--;
+    if (pf_returns_push(pf->returns, pf->grants, &pf->returned, batch->number, &pf->rung))
+        wait_wake_daemon(pf);
+    return 0;
+}
+
+const struct pfeed_tensor *pfeed_tensor_at(const struct pfeed_batch *batch, uint32_t index)
+{
+    const struct pfeed *pf = batch->owner;
+    const struct pf_field *field;
+    struct pfeed_tensor *tensor;
+
+    if (!batch->held || index >= pf->info->n_fields)
+        return NULL;
+    field = &pf->fields[index];
+    tensor = &batch->tensors[index];
+    tensor->data = batch->slot + field->offset + batch->row * field->row_bytes;
+    batch->shapes[index][0] = batch->info.rows;
+    return tensor;
+}
+
+const struct pfeed_tensor *pfeed_tensor(const struct pfeed_batch *batch, const char *name)
+{
+    const struct pfeed *pf = batch->owner;
+
+    for (uint32_t i = 0; i < pf->info->n_fields; i++)
+        if (strcmp(pf->fields[i].name, name) == 0)
+            return pfeed_tensor_at(batch, i);
+    return NULL;
+}
+
+const struct pfeed_info *pfeed_info(const struct pfeed_batch *batch)
+{
+    return &batch->info;
+}
+
+int64_t pfeed_length(struct pfeed *pf)
+{
+    return (int64_t)pf->steps;
+}
+
+const char *pfeed_version(void)
+{
+    return PFEED_VERSION;
+}

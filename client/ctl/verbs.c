@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* The verbs: one row gives name, arguments, help, options, columns and function. Those that only show rows are here too. */
+#include <errno.h>
+#include <string.h>
+
+#include "pfeedctl.h"
+#include "text.h"
+
+#define REQUEST_NS INT64_C(5000000000)
+#define STOP_NS    INT64_C(10000000000)
+
+int64_t ctl_deadline(void)
+{
+    return ctlsock_now_ns() + REQUEST_NS;
+}
+
+int ctl_failed(int rc)
+{
+    return rc == -EPIPE || rc == -ETIMEDOUT ? CTL_NO_DAEMON : CTL_PROBLEM;
+}
+
+int ctl_rows(struct ctl *ctl, const struct table *table, struct stat_rows *rows)
+{
+    int rc = stat_query(ctl->fd, table->what, ctl->feed, table->row_size, ctl_deadline(), rows, &ctl->why);
+
+    ctl->view.at_ns = ctlsock_now_ns();
+    return rc < 0 ? ctl_failed(rc) : 0;
+}
+
+void ctl_keep(struct ctl *ctl, const struct table *table, struct stat_rows *rows)
+{
+    struct stat_rows old = { ctl->view.before[table->what].rows, 0 };
+
+    stat_rows_fini(&old);
+    ctl->view.before[table->what].rows = rows->rows;
+    ctl->view.before[table->what].count = rows->count;
+    ctl->view.before[table->what].at_ns = ctl->view.at_ns;
+    *rows = (struct stat_rows){ NULL, 0 };
+}
+
+/* A feed that nobody knows looks like one without rows: say so, with what there is. */
+static int feed_known(struct ctl *ctl)
+{
+    struct stat_rows rows;
+    struct nearest nearest;
+    bool known = false;
+    int rc;
+
+    if (!ctl->feed)
+        return CTL_FINE;
+    rc = stat_query(ctl->fd, table_feeds.what, NULL, table_feeds.row_size, ctl_deadline(), &rows, &ctl->why);
+    if (rc < 0)
+        return ctl_failed(rc);
+    nearest_init(&nearest, ctl->feed);
+    for (size_t i = 0; i < rows.count; i++) {
+        struct pf_row_feed *feed = (struct pf_row_feed *)rows.rows + i;
+
+        feed->name[sizeof(feed->name) - 1] = 0;
+        known |= strcmp(feed->name, ctl->feed) == 0;
+        nearest_offer(&nearest, feed->name);
+    }
+    if (!known)
+        sentence_set(&ctl->why, 0, "no feed '%.64s'%s%s%s", ctl->feed, nearest.best ? "; did you mean '" : "; pfeedctl feeds lists them",
+                     nearest.best ? nearest.best : "", nearest.best ? "'?" : "");
+    stat_rows_fini(&rows);
+    return known ? CTL_FINE : CTL_PROBLEM;
+}
+
+/* feeds, consumers, errors, counters: the verb's one table. */
+static int verb_rows(struct ctl *ctl)
+{
+    const struct table *table = ctl->verb->tables[0];
+    struct stat_rows rows = { NULL, 0 };
+    int rc;
+
+    if (table->rows) {
+        if (ctl_gave(ctl, OPTION_JSON))
+            table_json(&ctl->json, table, table->rows, table->count);
+        else
+            table_print(&ctl->view, table, table->rows, table->count);
+        return CTL_FINE;
+    }
+    rc = ctl_rows(ctl, table, &rows);
+    if (rc == 0 && rows.count == 0)
+        rc = feed_known(ctl);
+    if (rc != 0)
+        return rc;
+    if (ctl_gave(ctl, OPTION_JSON))
+        table_json(&ctl->json, table, rows.rows, rows.count);
+    else
+        table_print(&ctl->view, table, rows.rows, rows.count);
+    rc = table_problem(table, rows.rows, rows.count) ? CTL_PROBLEM : CTL_FINE;
+    ctl_keep(ctl, table, &rows);
+    return rc;
+}
+
+static int verb_status(struct ctl *ctl)
+{
+    struct stat_rows daemon, feeds;
+    int rc;
+
+    rc = ctl_rows(ctl, &table_daemon, &daemon);
+    if (rc != 0)
+        return rc;
+    if (daemon.count != 1) {
+        sentence_set(&ctl->why, 0, "pfeedd sent %zu rows about itself instead of one", daemon.count);
+        stat_rows_fini(&daemon);
+        return CTL_PROBLEM;
+    }
+    rc = ctl_rows(ctl, &table_feeds, &feeds);
+    if (rc != 0) {
+        stat_rows_fini(&daemon);
+        return rc;
+    }
+    if (ctl_gave(ctl, OPTION_JSON)) {
+        json_key(&ctl->json, table_daemon.name);
+        table_json_row(&ctl->json, &table_daemon, daemon.rows);
+        table_json(&ctl->json, &table_feeds, feeds.rows, feeds.count);
+    } else {
+        table_print_card(&ctl->view, &table_daemon, daemon.rows);
+        putc('\n', ctl->view.out);
+        table_print(&ctl->view, &table_feeds, feeds.rows, feeds.count);
+    }
+    rc = table_problem(&table_feeds, feeds.rows, feeds.count) ? CTL_PROBLEM : CTL_FINE;
+    ctl_keep(ctl, &table_daemon, &daemon);
+    ctl_keep(ctl, &table_feeds, &feeds);
+    return rc;
+}
+
+static int verb_stop(struct ctl *ctl)
+{
+    int rc = stat_stop(ctl->fd, ctlsock_now_ns() + STOP_NS, &ctl->why);
+
+    if (rc == -ETIMEDOUT)
+        return CTL_PROBLEM; /* it is there, only too much so */
+    if (rc < 0)
+        return ctl_failed(rc);
+    if (ctl_gave(ctl, OPTION_JSON)) {
+        json_key(&ctl->json, "stopped");
+        json_bool(&ctl->json, true);
+    } else {
+        fputs("pfeedd has stopped\n", ctl->view.out);
+    }
+    return CTL_FINE;
+}
+
+#define COMMON (TAKES(JSON) | TAKES(WATCH) | TAKES(SOCKET) | TAKES(HELP))
+
+const struct verb verbs[] = {
+    { "status", "", "what the daemon does: memory, CPU, and its feeds", "Exit code 1: a feed has failed.", COMMON, 0, true, false,
+      { &table_daemon, &table_feeds }, verb_status },
+    { "feeds", "[FEED]", "the feeds, their slots and counters", "Exit code 1: a feed has failed.",
+      COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false, { &table_feeds }, verb_rows },
+    { "slots", "[FEED]", "a line per slot; on a terminal a bar per arena too", "", COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false,
+      { &table_slots }, verb_slots },
+    { "consumers", "[FEED]", "who is attached, where they stand and what they wait for", "",
+      COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false, { &table_consumers }, verb_rows },
+    { "errors", "[FEED]", "bad samples by id, path and reason", "Exit code 1: there are some.",
+      COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false, { &table_errors }, verb_rows },
+    { "peek", "FEED", "writes a row as a picture, as the trainer gets it but with normalising undone",
+      "Takes the slot that became ready last and holds the row; where there is none, attaches for one batch.",
+      COMMON | TAKES(FEED) | TAKES(ROW) | TAKES(FIELD) | TAKES(OUT), TAKES(OUT), true, false, { NULL }, verb_peek },
+    { "counters", "", "the counters and what they count", "", COMMON | TAKES(COLUMNS), 0, false, true, { &table_counters }, verb_rows },
+    { "stop", "", "stops the daemon and waits until it is gone", "", COMMON, 0, true, true, { NULL }, verb_stop },
+    { "completion", "SHELL", "prints a completion script for bash, zsh or fish", "", TAKES(HELP), 0, false, true, { NULL },
+      verb_completion },
+    { "help", "[VERB]", "this list, or all about a verb", "", TAKES(HELP), 0, false, true, { NULL }, verb_help },
+    { 0 },
+};
+
+const struct verb *verb_find(const char *name)
+{
+    for (const struct verb *verb = verbs; verb->name; verb++)
+        if (strcmp(verb->name, name) == 0)
+            return verb;
+    return NULL;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libpfeed: take ready batches from the pfeedd of this host, without loading, decoding or copying.
+ *
+ * Every call returns 0 or more, or a negative errno-style code; pfeed_error() then has a sentence. A failing call has changed
+ * nothing. The library starts no threads, prints nothing, installs no signal handlers and never exits. One handle belongs to
+ * one thread at a time; different handles are independent. After a fork the child's copies of a handle answer -ECHILD:
+ * open a handle of its own there.
+ */
+#ifndef PFEED_H
+#define PFEED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PFEED_API __attribute__((visibility("default")))
+#else
+#define PFEED_API
+#endif
+
+/* pfeed_next: besides 0, both with *batch = NULL. */
+#define PFEED_EPOCH 1 /* all steps of an epoch were given; the next call begins the next one */
+#define PFEED_END   2 /* the job's epochs are over; every further call says so again */
+
+/* Bits of pfeed_info.flags, one byte a row. */
+#define PFEED_ROW_PADDED   1 /* repeats another row of this epoch to fill the last step (tail: pad); not counted in valid */
+#define PFEED_ROW_REPLACED 2 /* the scheduled sample was bad; used_ids names the one that is here */
+#define PFEED_ROW_MASKED   4 /* the scheduled sample was bad; the row's bytes are zero */
+
+/* pfeed_options.flags */
+#define PFEED_OPT_SEED 1u /* take options.seed also where it is 0 */
+
+struct pfeed;
+struct pfeed_batch;
+
+/* Set size to sizeof(struct pfeed_options) and the rest to zero: zero and NULL mean the default. */
+struct pfeed_options {
+    size_t size;
+    const char *socket;      /* default: $PFEED_SOCKET, then $XDG_RUNTIME_DIR/pfeed/pfeedd.sock if it is there, then /run/pfeed/pfeedd.sock */
+    const char *feed;        /* the feed's name in the daemon's configuration; required */
+    const char *job;         /* ranks of one run give the same name; NULL: private, world must be 1 */
+    uint32_t rank, world;    /* rank of world; world 0 means 1 */
+    const char *local_ranks; /* the ranks that live on this host, "0-3,8-11"; NULL: all */
+    uint32_t batch;          /* rows per rank and step; must divide the feed's batch; 0: the feed's batch / world */
+    uint32_t epochs;         /* PFEED_END after so many; 0: as the feed says */
+    uint64_t seed;           /* of the order and the augmentations; 0 (without PFEED_OPT_SEED): as the feed says */
+    uint64_t run;            /* restart count of the run: a newer one takes the job over from an older one */
+    const char *start;       /* NULL or "fresh": epoch 0, step 0 */
+    const char *slow;        /* "block" or "skip"; NULL: as the feed says */
+    const char *device;      /* NULL or "cpu" */
+    uint32_t max_held;       /* batches held at once; 0: the feed's max_held */
+    uint32_t replica;        /* must be 0 */
+    uint32_t flags;          /* PFEED_OPT_* */
+    int reconnect_ms;        /* kept for later: this version does not reconnect */
+};
+
+/* DLPack's type codes: 0 signed integer, 1 unsigned integer, 2 IEEE float, 4 bfloat. */
+struct pfeed_dtype {
+    uint8_t code, bits;
+    uint16_t lanes; /* 1 */
+};
+
+/* One field of a batch: a dense array of shape (rows, ...). Valid until the batch is given back. Read-only memory. */
+struct pfeed_tensor {
+    size_t size; /* of this struct */
+    const char *name;
+    const void *data; /* aligned to 64 bytes where the row's size is a multiple of 64, else to the element */
+    struct pfeed_dtype dtype;
+    uint32_t ndim;
+    const int64_t *shape;   /* elements; shape[0] = rows of this batch */
+    const int64_t *strides; /* in elements */
+    int32_t device_type, device_id; /* DLPack's: 1, 0 = host memory */
+};
+
+struct pfeed_info {
+    size_t size;             /* of this struct */
+    uint64_t epoch, step;    /* both from 0; step counts the job's global steps within the epoch */
+    uint32_t rows, valid;    /* rows in this batch; those that are not padding */
+    const uint64_t *ids;     /* rows: the scheduled samples */
+    const uint64_t *used_ids; /* rows: the samples that are really here */
+    const uint8_t *flags;    /* rows: PFEED_ROW_* */
+};
+
+/*
+ * Connects, attaches and maps. At most 10 s. On failure *out is untouched and pfeed_error(NULL) has the sentence.
+ * -ENOENT no such feed, -ECONNREFUSED or -ENOENT no daemon, -EACCES, -EINVAL a value that does not fit (the sentence lists
+ * what would), -EBUSY the rank is there already, -ENOSPC too few slots, -EPROTO versions differ.
+ */
+PFEED_API int pfeed_open(struct pfeed **out, const struct pfeed_options *options);
+
+/*
+ * Lends the next batch. timeout_ms: -1 waits for ever, 0 polls. 0 and *batch; PFEED_EPOCH or PFEED_END and *batch = NULL;
+ * -ETIMEDOUT: the sentence names what is waited for; -ENOBUFS at once: max_held batches are held already; -EPIPE: the daemon
+ * has gone; -ESTALE: the daemon has closed this consumer (what was held must not be read any more); -EINTR: a signal.
+ */
+PFEED_API int pfeed_next(struct pfeed *pf, struct pfeed_batch **batch, int timeout_ms);
+
+/* Gives a batch back, in any order. Its tensors must not be read afterwards. -EINVAL: not one that is held. */
+PFEED_API int pfeed_done(struct pfeed *pf, struct pfeed_batch *batch);
+
+/* A field by name, or by its place in the feed's configuration; NULL where there is none. Free at any batch size. */
+PFEED_API const struct pfeed_tensor *pfeed_tensor(const struct pfeed_batch *batch, const char *name);
+PFEED_API const struct pfeed_tensor *pfeed_tensor_at(const struct pfeed_batch *batch, uint32_t index);
+PFEED_API const struct pfeed_info *pfeed_info(const struct pfeed_batch *batch);
+
+/* Steps of an epoch, the same for every rank. */
+PFEED_API int64_t pfeed_length(struct pfeed *pf);
+
+/* The sentence of the last failing call on pf; with NULL: of this thread's last failing pfeed_open. Never NULL. */
+PFEED_API const char *pfeed_error(struct pfeed *pf);
+
+/* Gives everything back and leaves the job. NULL is fine. */
+PFEED_API void pfeed_close(struct pfeed *pf);
+
+/* "0.1.0" */
+PFEED_API const char *pfeed_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/* See daemon.h. */
+#include "daemon.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DAEMONS  8
+#define START_NS (30 * SECOND)
+#define STOP_NS  (2 * SECOND)
+
+static struct daemon *daemons[DAEMONS];
+
+/* ---- starting and ending -------------------------------------------------------------------------------------------- */
+
+static struct sockaddr_un address_of(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    CHECK(strlen(path) < sizeof(address.sun_path), "the path '%s' is too long", path);
+    strcpy(address.sun_path, path);
+    return address;
+}
+
+static void make_folder(struct daemon *daemon, const char *yaml)
+{
+    const char *parent = getenv("TMPDIR");
+    struct sockaddr_un address;
+    char path[96];
+    size_t i = 0;
+    FILE *file;
+
+    *daemon = (struct daemon){ .notify = -1, .control = -1 };
+    while (i < DAEMONS && daemons[i])
+        i++;
+    CHECK(i < DAEMONS, "more than %d daemons", DAEMONS);
+    if (!parent || strlen(parent) > 24)
+        parent = "/tmp";
+    snprintf(daemon->folder, sizeof(daemon->folder), "%s/pfeed-test-XXXXXX", parent);
+    CHECK(mkdtemp(daemon->folder), "cannot make %s: %s", daemon->folder, strerror(errno));
+    daemons[i] = daemon;
+    snprintf(daemon->socket, sizeof(daemon->socket), "%s/pfeedd.sock", daemon->folder);
+    snprintf(daemon->config, sizeof(daemon->config), "%s/pfeed.yaml", daemon->folder);
+    snprintf(daemon->output, sizeof(daemon->output), "%s/output", daemon->folder);
+    file = fopen(daemon->config, "w");
+    CHECK(file && fputs(yaml, file) >= 0 && fclose(file) == 0, "cannot write %s", daemon->config);
+    snprintf(path, sizeof(path), "%s/notify", daemon->folder);
+    address = address_of(path);
+    daemon->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK(daemon->notify >= 0 && bind(daemon->notify, (struct sockaddr *)&address, sizeof(address)) == 0, "cannot bind %s: %s",
+          path, strerror(errno));
+}
+
+static _Noreturn void become(const struct daemon *daemon, pid_t parent)
+{
+    const char *program = getenv("PFEED_DAEMON");
+    int output = open(daemon->output, O_WRONLY | O_CREAT | O_APPEND, 0600), input = open("/dev/null", O_RDONLY);
+    char path[96];
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    dup2(input, 0);
+    dup2(output, 1);
+    dup2(output, 2);
+    close_range(3, ~0U, 0); /* so that its descriptors are its own */
+    snprintf(path, sizeof(path), "%s/notify", daemon->folder);
+    setenv("NOTIFY_SOCKET", path, 1);
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_PID");
+    signal(SIGPIPE, SIG_DFL);
+    execl(program, program, "--config", daemon->config, "--socket", daemon->socket, (char *)NULL);
+    fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+static bool says_ready(int notify)
+{
+    char text[4096];
+    ssize_t n;
+
+    while ((n = recv(notify, text, sizeof(text) - 1, MSG_DONTWAIT)) >= 0) {
+        text[n] = 0;
+        for (const char *line = text; line; line = strchr(line, '\n')) {
+            line += *line == '\n';
+            if (strncmp(line, "READY=1", 7) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int wait_status(struct daemon *daemon)
+{
+    int status;
+
+    CHECK(waitpid(daemon->pid, &status, 0) == daemon->pid, "waitpid: %s", strerror(errno));
+    daemon->pid = 0;
+    if (daemon->control >= 0)
+        close(daemon->control);
+    daemon->control = -1;
+    return status;
+}
+
+static void open_control(struct daemon *daemon)
+{
+    struct sockaddr_un address = address_of(daemon->socket);
+
+    daemon->control = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK(daemon->control >= 0 && connect(daemon->control, (struct sockaddr *)&address, sizeof(address)) == 0,
+          "cannot connect to the daemon: %s", strerror(errno));
+}
+
+int daemon_run(struct daemon *daemon)
+{
+    int64_t deadline_ns = now_ns() + scaled_ns(START_NS);
+    pid_t parent = getpid();
+    struct pollfd events[2];
+    bool ready = false;
+    int status;
+
+    fflush(NULL);
+    daemon->pid = fork();
+    CHECK(daemon->pid >= 0, "fork: %s", strerror(errno));
+    if (daemon->pid == 0)
+        become(daemon, parent);
+    events[0] = (struct pollfd){ .fd = daemon->notify, .events = POLLIN };
+    events[1] = (struct pollfd){ .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+    CHECK(events[1].fd >= 0, "pidfd_open: %s", strerror(errno));
+    while (!ready && !(events[1].revents & POLLIN)) {
+        CHECK(now_ns() < deadline_ns, "the daemon does not say READY=1");
+        poll(events, 2, 1000);
+        ready = says_ready(daemon->notify);
+    }
+    close(events[1].fd);
+    if (ready) {
+        open_control(daemon);
+        return -1;
+    }
+    status = wait_status(daemon);
+    CHECK(WIFEXITED(status), "the daemon died of signal %d before it was ready", WTERMSIG(status));
+    return WEXITSTATUS(status);
+}
+
+int daemon_try(struct daemon *daemon, const char *yaml)
+{
+    make_folder(daemon, yaml);
+    return daemon_run(daemon);
+}
+
+void daemon_start(struct daemon *daemon, const char *yaml)
+{
+    int status = daemon_try(daemon, yaml);
+
+    CHECK(status == -1, "the daemon ended with exit status %d before it was ready", status);
+}
+
+void daemon_again(struct daemon *daemon)
+{
+    int status = daemon_run(daemon);
+
+    CHECK(status == -1, "the daemon did not start again: exit status %d", status);
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+    struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+    int status;
+
+    CHECK(end.fd >= 0, "the daemon is gone already");
+    kill(daemon->pid, SIGTERM);
+    CHECK(poll(&end, 1, (int)(scaled_ns(STOP_NS) / MS)) == 1, "the daemon did not stop within 2 s of SIGTERM");
+    close(end.fd);
+    status = wait_status(daemon);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the daemon ended with status 0x%x after SIGTERM", status);
+}
+
+void daemon_kill(struct daemon *daemon)
+{
+    int status;
+
+    kill(daemon->pid, SIGKILL);
+    status = wait_status(daemon);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the daemon ended by itself: status 0x%x", status);
+}
+
+char *daemon_output(const struct daemon *daemon)
+{
+    FILE *file = fopen(daemon->output, "r");
+    char *text = calloc(1, 65536);
+
+    CHECK(text, "no memory");
+    if (file) {
+        text[fread(text, 1, 65535, file)] = 0;
+        fclose(file);
+    }
+    return text;
+}
+
+/* After a failure: ended first, so that sanitizers have told what they know. */
+void daemons_print(void)
+{
+    for (size_t i = 0; i < DAEMONS && daemons[i]; i++) {
+        struct daemon *daemon = daemons[i];
+        bool ran = daemon->pid;
+        char *text;
+
+        if (ran) {
+            struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+
+            kill(daemon->pid, SIGTERM);
+            if (poll(&end, 1, (int)(scaled_ns(STOP_NS) / MS)) != 1)
+                kill(daemon->pid, SIGKILL);
+            waitpid(daemon->pid, NULL, 0);
+        }
+        text = daemon_output(daemon);
+        fprintf(stderr, "    the daemon %s; it wrote:\n%s", ran ? "ran" : "had ended", text);
+        free(text);
+        remove_folder(daemon->folder);
+    }
+}
+
+static void close_all(struct daemon *daemon)
+{
+    if (daemon->notify >= 0)
+        close(daemon->notify);
+    if (daemon->control >= 0)
+        close(daemon->control);
+    daemon->notify = daemon->control = -1;
+}
+
+void daemons_forget(void)
+{
+    for (size_t i = 0; i < DAEMONS && daemons[i]; i++)
+        close_all(daemons[i]);
+}
+
+void daemons_end(void)
+{
+    for (size_t i = 0; i < DAEMONS && daemons[i]; i++) {
+        if (daemons[i]->pid)
+            daemon_stop(daemons[i]);
+        close_all(daemons[i]);
+        remove_folder(daemons[i]->folder);
+    }
+}
+
+/* ---- looking inside ------------------------------------------------------------------------------------------------- */
+
+static void receive(struct daemon *daemon, void *message, size_t *size)
+{
+    struct pollfd event = { .fd = daemon->control, .events = POLLIN };
+    const struct pf_ctl_error *error = message;
+    ssize_t n;
+
+    CHECK(poll(&event, 1, (int)(scaled_ns(10 * SECOND) / MS)) == 1, "the daemon does not answer a stat request");
+    n = recv(daemon->control, message, PF_CTL_MAX, 0);
+    CHECK(n > 0, "the daemon closed the control connection (%s)", n < 0 ? strerror(errno) : "end of file");
+    CHECK(error->head.type != PF_CTL_ERROR, "the daemon answers a stat request with %d: %.1000s", error->code, error->text);
+    *size = (size_t)n;
+}
+
+static size_t stat_rows(struct daemon *daemon, uint32_t what, const char *feed, void *rows, size_t row_size, size_t max)
+{
+    struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = what };
+    union {
+        struct pf_ctl_rows rows;
+        uint8_t bytes[PF_CTL_MAX];
+    } reply;
+    size_t n = 0, size;
+
+    snprintf(request.feed, sizeof(request.feed), "%s", feed);
+    CHECK(send(daemon->control, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request), "cannot ask the daemon: %s",
+          strerror(errno));
+    do {
+        receive(daemon, &reply, &size);
+        CHECK(reply.rows.head.type == PF_CTL_ROWS && size >= sizeof(reply.rows) && reply.rows.row_size == row_size &&
+                  size == sizeof(reply.rows) + reply.rows.count * row_size,
+              "the daemon's stat rows are not sound: type %u, %u rows of %u bytes in %zu", reply.rows.head.type, reply.rows.count,
+              reply.rows.row_size, size);
+        for (uint32_t i = 0; i < reply.rows.count; i++, n++)
+            if (n < max)
+                memcpy((uint8_t *)rows + n * row_size, reply.bytes + sizeof(reply.rows) + i * row_size, row_size);
+    } while (reply.rows.more);
+    return n;
+}
+
+void stat_daemon(struct daemon *daemon, struct pf_row_daemon *row)
+{
+    size_t n = stat_rows(daemon, PF_STAT_DAEMON, "", row, sizeof(*row), 1);
+
+    CHECK(n == 1, "%zu rows about the daemon", n);
+}
+
+void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row)
+{
+    size_t n = stat_rows(daemon, PF_STAT_FEEDS, feed, row, sizeof(*row), 1);
+
+    CHECK(n == 1 && strcmp(row->name, feed) == 0, "%zu rows about the feed %s", n, feed);
+    CHECK(!row->failed[0], "the feed %s has failed: %s", feed, row->failed);
+}
+
+size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_SLOTS, feed, rows, sizeof(*rows), max);
+}
+
+size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_CONSUMERS, feed, rows, sizeof(*rows), max);
+}
+
+struct pf_row_feed feed_now(struct daemon *daemon, const char *feed)
+{
+    struct pf_row_feed row;
+
+    stat_feed(daemon, feed, &row);
+    return row;
+}
+
+bool feed_at_rest(struct daemon *daemon, const char *feed)
+{
+    static struct pf_row_slot slots[PF_SLOTS_MAX];
+    struct pf_row_feed row = feed_now(daemon, feed);
+    size_t n = stat_slots(daemon, feed, slots, PF_SLOTS_MAX);
+
+    for (size_t i = 0; i < n; i++)
+        if (slots[i].grants || slots[i].state == PF_SLOT_FILLING)
+            return false;
+    return row.consumers == 0 && row.held == 0 && row.free + row.ready == row.n_slots && n == row.n_slots;
+}
+
+static uint64_t number_after(const char *text, const char *key)
+{
+    const char *at = strstr(text, key);
+
+    return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+static bool read_text(const char *path, char *text, size_t size)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (file < 0)
+        return false;
+    n = read(file, text, size - 1);
+    close(file);
+    text[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
+void process_read(pid_t pid, struct process *process)
+{
+    char path[320], text[8192];
+    DIR *folder;
+
+    *process = (struct process){ .descriptors = descriptors(pid) };
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    CHECK(read_text(path, text, sizeof(text)), "cannot read %s", path);
+    process->threads = (unsigned)number_after(text, "\nThreads:");
+    process->rss_bytes = number_after(text, "\nVmRSS:") * 1024;
+    process->shmem_bytes = number_after(text, "\nRssShmem:") * 1024;
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    folder = opendir(path);
+    CHECK(folder, "cannot read %s", path);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/status", pid, entry->d_name);
+        if (entry->d_name[0] != '.' && read_text(path, text, sizeof(text)))
+            process->switches +=
+                number_after(text, "\nvoluntary_ctxt_switches:") + number_after(text, "\nnonvoluntary_ctxt_switches:");
+    }
+    closedir(folder);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* A pfeedd in a private folder: start (until READY=1), stop, kill, look inside over its control socket and /proc. Any failure
+ * fails the test and prints what the daemon wrote. */
+#ifndef DAEMON_H
+#define DAEMON_H
+
+#include "ctl.h"
+#include "harness.h"
+
+struct daemon {
+    pid_t pid;           /* 0: does not run */
+    int notify, control; /* READY=1 comes here; a connection for stat rows, opened when ready */
+    char folder[64], socket[96], config[96], output[96];
+};
+
+/* In a new folder. Returns when it is ready. */
+void daemon_start(struct daemon *daemon, const char *yaml);
+/* Where it may refuse to start: its exit status, or -1 when it is ready. */
+int daemon_try(struct daemon *daemon, const char *yaml);
+/* Once more, in the same folder; daemon_run likewise where it may refuse. */
+void daemon_again(struct daemon *daemon);
+int daemon_run(struct daemon *daemon);
+/* SIGTERM; must exit with 0 within 2 s. */
+void daemon_stop(struct daemon *daemon);
+/* SIGKILL; returns when it is dead. */
+void daemon_kill(struct daemon *daemon);
+/* All that it has written so far; to be freed. */
+char *daemon_output(const struct daemon *daemon);
+
+/* For harness.c: all daemons of this test. */
+void daemons_print(void);
+void daemons_forget(void); /* in a trainer: closes what it inherited */
+void daemons_end(void);    /* stops those that run, removes the folders */
+
+/* ---- looking inside ------------------------------------------------------------------------------------------------- */
+
+void stat_daemon(struct daemon *daemon, struct pf_row_daemon *row);
+void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row);
+/* How many there are; at most max are stored. */
+size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max);
+size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max);
+/* For conditions. */
+struct pf_row_feed feed_now(struct daemon *daemon, const char *feed);
+/* Whether nobody has anything: no consumer, every slot free or ready, no grant out. */
+bool feed_at_rest(struct daemon *daemon, const char *feed);
+
+struct process {
+    unsigned descriptors, threads;
+    uint64_t rss_bytes, shmem_bytes; /* resident; of it shared memory */
+    uint64_t switches;               /* context switches of all threads: how often one of them ran */
+};
+void process_read(pid_t pid, struct process *process);
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DESIGN section 4, promise 8, as far as it can be seen from outside: all memory is reserved and touched before READY, and
+ * nothing grows afterwards, neither memory nor descriptors nor threads, over 20,000 batches and over many trainers that come
+ * and go. Resident memory is not looked at under sanitizers, whose own bookkeeping grows.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "history.h"
+
+#define SLOTS   32u
+#define BATCH   4u
+#define BATCHES 20000u
+#define VISITS  300u
+#define NOISE   (256u << 10) /* bytes that a heap may still settle by */
+
+static struct daemon pfeedd;
+
+struct shared {
+    uint32_t go, there;
+    uint64_t before_bytes, after_bytes; /* of the trainer */
+};
+static struct shared *shared;
+
+static void start_daemon(const char *shm)
+{
+    char yaml[512];
+
+    shared = shared_memory(sizeof(*shared));
+    /* A large feed, so that untouched memory would show, and one of tiny rows. */
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 2, memory: 256MiB, shm: %s }\nfeeds:\n"
+             "  large:\n    source: { type: synthetic, rows: 256 }\n    batch: 16\n    slots: %u\n"
+             "    fields: { x: { dtype: float32, shape: [64, 1024] } }\n"
+             "  tiny:\n    source: { type: synthetic, rows: 1000 }\n    batch: %u\n    slots: 16\n"
+             "    fields: { x: { dtype: float32, shape: [2] } }\n",
+             shm, SLOTS, BATCH);
+    daemon_start(&pfeedd, yaml);
+}
+
+static void check_flat(const char *what, const struct process *before, const struct process *after)
+{
+    note("%s: resident %llu KiB, then %llu KiB; %u descriptors, %u threads", what, (unsigned long long)before->rss_bytes / 1024,
+         (unsigned long long)after->rss_bytes / 1024, after->descriptors, after->threads);
+    CHECK(sanitized(NULL) || after->rss_bytes <= before->rss_bytes + NOISE, "%s: the daemon grew from %llu to %llu KiB", what,
+          (unsigned long long)before->rss_bytes / 1024, (unsigned long long)after->rss_bytes / 1024);
+    CHECK(after->descriptors == before->descriptors, "%s: %u descriptors before, %u after", what, before->descriptors,
+          after->descriptors);
+    CHECK(after->threads == before->threads, "%s: %u threads before, %u after", what, before->threads, after->threads);
+}
+
+/* Before anybody has attached, all slots are there. */
+static void run_touched(const void *shm)
+{
+    struct pf_row_daemon row;
+    struct pf_row_feed large, tiny;
+    struct process process;
+    uint64_t arenas;
+
+    start_daemon(shm);
+    process_read(pfeedd.pid, &process);
+    stat_daemon(&pfeedd, &row);
+    stat_feed(&pfeedd, "large", &large);
+    stat_feed(&pfeedd, "tiny", &tiny);
+    arenas = large.slot_bytes * large.n_slots + tiny.slot_bytes * tiny.n_slots;
+    note("budget %llu KiB, used %llu, arenas %llu, resident %llu, of it shared %llu", (unsigned long long)row.memory_bytes / 1024,
+         (unsigned long long)row.memory_used_bytes / 1024, (unsigned long long)arenas / 1024,
+         (unsigned long long)process.rss_bytes / 1024, (unsigned long long)process.shmem_bytes / 1024);
+    CHECK(large.n_slots == SLOTS && large.slot_bytes >= 16 * 64 * 1024 * 4, "%u slots of %llu bytes", large.n_slots,
+          (unsigned long long)large.slot_bytes);
+    CHECK(row.memory_bytes == 256 << 20 && row.memory_used_bytes >= arenas && row.memory_used_bytes <= row.memory_bytes,
+          "of %llu bytes %llu are used, arenas are %llu", (unsigned long long)row.memory_bytes,
+          (unsigned long long)row.memory_used_bytes, (unsigned long long)arenas);
+    CHECK(process.shmem_bytes >= arenas, "%llu bytes of shared memory are resident, the arenas have %llu",
+          (unsigned long long)process.shmem_bytes, (unsigned long long)arenas);
+    CHECK(process.rss_bytes >= row.memory_used_bytes, "%llu bytes are resident, %llu are counted as used",
+          (unsigned long long)process.rss_bytes, (unsigned long long)row.memory_used_bytes);
+    daemon_stop(&pfeedd);
+}
+
+/* A trainer of 20,000 batches and some before that, to have everything settled. */
+static void long_run(void *arg)
+{
+    struct pfeed *pf = plan_open(arg);
+    struct process process;
+
+    for (unsigned k = 0; k < BATCHES / 4 + BATCHES; k++) {
+        if (k == BATCHES / 4) {
+            process_read(getpid(), &process);
+            shared->before_bytes = process.rss_bytes;
+            word_set(&shared->there, 1);
+            word_await(&shared->go, 1);
+        }
+        must_done(pf, must_next(pf));
+    }
+    process_read(getpid(), &process);
+    shared->after_bytes = process.rss_bytes;
+    word_set(&shared->there, 2);
+    word_await(&shared->go, 2);
+    pfeed_close(pf);
+}
+
+static void run_batches(const void *shm)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "tiny" };
+    struct process before, after;
+    struct trainer *trainer;
+
+    start_daemon(shm);
+    trainer = trainer_start("long", long_run, &plan);
+    word_await(&shared->there, 1);
+    CHECK(feed_now(&pfeedd, "tiny").consumers == 1, "not one consumer"); /* the reply's own memory is there too */
+    process_read(pfeedd.pid, &before);
+    word_set(&shared->go, 1);
+    word_await(&shared->there, 2);
+    process_read(pfeedd.pid, &after);
+    check_flat("20,000 batches", &before, &after);
+    CHECK(sanitized(NULL) || shared->after_bytes <= shared->before_bytes + NOISE, "the trainer grew from %llu to %llu KiB",
+          (unsigned long long)shared->before_bytes / 1024, (unsigned long long)shared->after_bytes / 1024);
+    CHECK(feed_now(&pfeedd, "tiny").rows_delivered >= (uint64_t)BATCHES * BATCH, "fewer rows were delivered than taken");
+    word_set(&shared->go, 2);
+    trainer_wait(trainer);
+    daemon_stop(&pfeedd);
+}
+
+/* One process that opens and closes again and again. */
+static void visit(void *arg)
+{
+    for (unsigned k = 0; k < VISITS; k++) {
+        struct pfeed *pf = plan_open(arg);
+
+        must_done(pf, must_next(pf));
+        if (k & 1)
+            must_next(pf);
+        pfeed_close(pf);
+    }
+}
+
+static void run_visits(const void *shm)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "tiny" };
+    struct process before, after;
+
+    start_daemon(shm);
+    trainer_wait(trainer_start("first visits", visit, &plan));
+    UNTIL(feed_at_rest(&pfeedd, "tiny"));
+    process_read(pfeedd.pid, &before);
+    trainer_wait(trainer_start("further visits", visit, &plan));
+    UNTIL(feed_at_rest(&pfeedd, "tiny"));
+    UNTIL(descriptors(pfeedd.pid) <= before.descriptors);
+    process_read(pfeedd.pid, &after);
+    check_flat("300 visits", &before, &after);
+    daemon_stop(&pfeedd);
+}
+
+int main(int argc, char **argv)
+{
+    const struct test tests[] = {
+        { "touched at start, memfd", run_touched, "memfd" },
+        { "touched at start, posix", run_touched, "posix" },
+        { "flat over 20,000 batches", run_batches, "memfd" },
+        { "flat over 300 visits", run_visits, "auto" },
+    };
+
+    return tests_run(tests, sizeof(tests) / sizeof(*tests), argc, argv);
+}

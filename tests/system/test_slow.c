@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DESIGN section 6 ("held and granted") and promise 6: what a trainer can and cannot do to others by holding batches. One that
+ * holds max_held and asks for more gets -ENOBUFS with a sentence, never a hang; one that is stopped (SIGSTOP) pins only what it
+ * holds, and finds that unchanged when it goes on; with `slow: skip` it then has missed steps, all of them counted.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "history.h"
+
+#define ROWS  256u
+#define BATCH 8u
+#define STEPS (ROWS / BATCH)
+#define HELD  2u
+
+static struct daemon pfeedd;
+
+static void start_daemon(unsigned gang)
+{
+    char yaml[512];
+
+    /* Two places, max_held + 2 slots for each: just enough. */
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: %u }\n"
+             "    shuffle: { mode: global, seed: 5 }\n    batch: %u\n    gang: %u\n    max_held: %u\n    slots: 8\n"
+             "    fields: { x: { dtype: float32, shape: [256] } }\n",
+             ROWS, BATCH, gang, HELD);
+    daemon_start(&pfeedd, yaml);
+}
+
+/* ---- -ENOBUFS ------------------------------------------------------------------------------------------------------- */
+
+static void greedy(void *arg)
+{
+    const struct plan *plan = arg;
+    struct pfeed *pf = plan_open(plan);
+    struct pfeed_batch *held[16], *more = NULL;
+    uint32_t limit = plan->max_held ? plan->max_held : HELD;
+    int rc;
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < limit; i++)
+            held[i] = must_next(pf);
+        for (int timeout_ms = -1; timeout_ms <= 1; timeout_ms++) { /* at once, whatever the time-out (the alarm guards -1) */
+            rc = pfeed_next(pf, &more, timeout_ms);
+            CHECK(rc == -ENOBUFS && !more, "%u batches held, pfeed_next(%d) gives %d", limit, timeout_ms, rc);
+            CHECK(strstr(pfeed_error(pf), "held") && strlen(pfeed_error(pf)) > 20, "the sentence is '%s'", pfeed_error(pf));
+        }
+        must_done(pf, held[0]); /* a failing call has changed nothing: one back, one more */
+        CHECK(pfeed_done(pf, held[0]) == -EINVAL, "a batch can be given back twice");
+        held[0] = must_next(pf);
+        CHECK(pfeed_info(held[0])->step == (uint64_t)round * (limit + 1) + limit, "step %llu after -ENOBUFS",
+              (unsigned long long)pfeed_info(held[0])->step);
+        for (uint32_t i = 0; i < limit; i++)
+            must_done(pf, held[i]);
+    }
+    pfeed_close(pf);
+}
+
+static void run_greedy(const void *arg)
+{
+    struct plan plans[] = { { .daemon = &pfeedd, .feed = "spine" }, { .daemon = &pfeedd, .feed = "spine", .max_held = 1 } };
+
+    start_daemon(1);
+    for (unsigned i = 0; i < 2; i++)
+        trainer_wait(trainer_start("greedy", greedy, &plans[i]));
+    daemon_stop(&pfeedd);
+}
+
+/* Its end gives back what it held. */
+static void leaver(void *arg)
+{
+    struct pfeed *pf = plan_open(arg);
+
+    must_next(pf);
+    must_next(pf);
+    pfeed_close(pf);
+}
+
+static void run_leaver(const void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+
+    start_daemon(1);
+    for (unsigned i = 0; i < 20; i++)
+        trainer_wait(trainer_start("leaver", leaver, &plan));
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    daemon_stop(&pfeedd);
+}
+
+/* ---- SIGSTOP -------------------------------------------------------------------------------------------------------- */
+
+struct shared {
+    struct plan plan; /* of the one that is stopped */
+    uint32_t stop;    /* the runner */
+    uint32_t holds, go, finish, finished;
+    uint64_t runner_steps;
+    uint64_t taken, missed, last; /* by the one that was stopped: batches; steps between them that it did not get; place */
+};
+static struct shared *shared;
+
+static void runner(void *arg)
+{
+    struct pfeed *pf = plan_open(arg);
+
+    for (uint64_t k = 0; !word_get(&shared->stop); k++) {
+        struct pfeed_batch *batch = must_next(pf);
+        const struct pfeed_info *info = pfeed_info(batch);
+
+        CHECK(info->epoch == k / STEPS && info->step == k % STEPS, "batch %llu is epoch %llu step %llu", (unsigned long long)k,
+              (unsigned long long)info->epoch, (unsigned long long)info->step);
+        must_done(pf, batch);
+        count_set(&shared->runner_steps, k + 1);
+    }
+    pfeed_close(pf);
+}
+
+static void follow(const struct pfeed_batch *batch)
+{
+    const struct pfeed_info *info = pfeed_info(batch);
+    uint64_t place = info->epoch * STEPS + info->step;
+
+    CHECK(shared->taken == 0 || place > shared->last, "place %llu after %llu", (unsigned long long)place,
+          (unsigned long long)shared->last);
+    shared->missed += shared->taken ? place - shared->last - 1 : place;
+    shared->last = place;
+    shared->taken++;
+}
+
+/* Takes all that it may, is stopped by the test, and goes on some time later. */
+static void stopped(void *arg)
+{
+    struct pfeed *pf = plan_open(&shared->plan);
+    struct pfeed_batch *held[HELD];
+    uint64_t hashes[HELD];
+
+    for (unsigned i = 0; i < HELD; i++) {
+        held[i] = must_next(pf);
+        follow(held[i]);
+        hashes[i] = batch_hash(held[i]);
+    }
+    word_set(&shared->holds, HELD);
+    word_await(&shared->go, 1); /* the stop comes here */
+    for (unsigned i = 0; i < HELD; i++) {
+        CHECK(batch_hash(held[i]) == hashes[i], "a held batch changed while its holder was stopped");
+        must_done(pf, held[i]);
+    }
+    for (unsigned k = 0; k < 300; k++) {
+        struct pfeed_batch *batch = must_next(pf);
+
+        follow(batch);
+        must_done(pf, batch);
+    }
+    word_set(&shared->finished, 1);
+    word_await(&shared->finish, 1);
+    pfeed_close(pf);
+}
+
+static struct pf_row_consumer consumer_row(pid_t pid)
+{
+    struct pf_row_consumer rows[8];
+    size_t n = stat_consumers(&pfeedd, "spine", rows, 8);
+
+    for (size_t i = 0; i < n && i < 8; i++)
+        if (rows[i].pid == pid)
+            return rows[i];
+    FAIL("the daemon shows no consumer with pid %d", pid);
+}
+
+/* Grants that it did not take can be revoked, and pin nothing. */
+static unsigned slots_held_by(uint64_t consumer)
+{
+    struct pf_row_slot slots[8];
+    size_t n = stat_slots(&pfeedd, "spine", slots, 8);
+    unsigned held = 0;
+
+    for (size_t s = 0; s < n && s < 8; s++)
+        for (uint32_t h = 0; h < slots[s].n_holders && h < PF_HOLDERS; h++)
+            held += slots[s].holders[h].consumer == consumer && slots[s].holders[h].taken;
+    return held;
+}
+
+/* plan: of the one that is stopped. gang: how many start together. */
+static void stop_and_continue(const struct plan *plan, unsigned gang)
+{
+    struct plan runs = { .daemon = &pfeedd, .feed = "spine", .max_held = 1 };
+    struct trainer *stops, *goes;
+    struct pf_row_consumer row;
+    uint64_t steps;
+
+    shared = shared_memory(sizeof(*shared));
+    start_daemon(gang);
+    shared->plan = *plan;
+    shared->plan.daemon = &pfeedd;
+    stops = trainer_start("stopped", stopped, NULL);
+    goes = trainer_start("runner", runner, &runs);
+    word_await(&shared->holds, HELD);
+    trainer_stop(stops);
+    steps = count_get(&shared->runner_steps);
+    UNTIL(count_get(&shared->runner_steps) > steps + 50 * STEPS); /* many epochs, for ever if need be */
+    row = consumer_row(trainer_pid(stops));
+    CHECK(row.held == HELD && slots_held_by(row.consumer) <= HELD, "a stopped trainer holds %u batches and pins %u slots",
+          row.held, slots_held_by(row.consumer));
+    word_set(&shared->go, 1);
+    trainer_continue(stops);
+    word_await(&shared->finished, 1);
+    word_set(&shared->stop, 1);
+    trainer_wait(goes);
+    row = consumer_row(trainer_pid(stops));
+    note("taken %llu, missed %llu, counted as skipped %llu", (unsigned long long)shared->taken,
+         (unsigned long long)shared->missed, (unsigned long long)row.skipped);
+    CHECK(row.skipped >= shared->missed, "%llu steps were missed, %llu counted", (unsigned long long)shared->missed,
+          (unsigned long long)row.skipped);
+    /* What was passed over, or granted for good, is all that lies before its cursor. */
+    CHECK(row.epoch * STEPS + row.step == row.grants + row.skipped,
+          "its cursor is epoch %llu step %llu, %llu granted, %llu skipped", (unsigned long long)row.epoch,
+          (unsigned long long)row.step, (unsigned long long)row.grants, (unsigned long long)row.skipped);
+    word_set(&shared->finish, 1);
+    trainer_wait(stops);
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    daemon_stop(&pfeedd);
+}
+
+/* It wants what the runner wants. */
+static void run_stopped_skip(const void *arg)
+{
+    stop_and_continue(&(const struct plan){ .feed = "spine", .slow = "skip" }, 2);
+    CHECK(shared->missed > 0, "a trainer that was stopped for 50 epochs has missed nothing");
+}
+
+/* It has an order of its own, and misses nothing. */
+static void run_stopped_apart(const void *arg)
+{
+    stop_and_continue(&(const struct plan){ .feed = "spine", .slow = "block", .seed = 99 }, 1);
+    CHECK(shared->missed == 0, "%llu steps were missed under slow: block", (unsigned long long)shared->missed);
+}
+
+int main(int argc, char **argv)
+{
+    const struct test tests[] = {
+        { "max_held and one more", run_greedy, NULL },
+        { "closing with batches held", run_leaver, NULL },
+        { "stopped, slow: skip", run_stopped_skip, NULL },
+        { "stopped, with an order of its own", run_stopped_apart, NULL },
+    };
+
+    return tests_run(tests, sizeof(tests) / sizeof(*tests), argc, argv);
+}

@@ -284,14 +284,18 @@ static void leave(struct pfeed *pf)
     if (pf->arena)
         munmap((void *)pf->arena, pf->arena_size);
     pf->arena = NULL;
-    if (pf->socket >= 0 && ctlsock_send(pf->socket, &request, PF_CTL_DETACH, sizeof(request), deadline_ns, &why) == 0)
+    if (pf->consumer != 0 && ctlsock_send(pf->socket, &request, PF_CTL_DETACH, sizeof(request), deadline_ns, &why) == 0)
         ctlsock_receive(pf->socket, &reply, sizeof(reply), NULL, 0, deadline_ns, &why);
 }
 
 static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const char *socket)
 {
     int64_t deadline_ns = ctlsock_now_ns() + OPEN_NS;
-    struct pf_ctl_attached reply;
+    union {
+        struct pf_ctl_attached attached;
+        struct pf_ctl_error error; /* room for a refusal */
+    } message;
+    const struct pf_ctl_attached *reply = &message.attached;
     int fds[PF_ATTACH_FDS] = { -1, -1, -1, -1 };
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
     int rc;
@@ -306,26 +310,26 @@ static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const char *s
     rc = ctlsock_send(pf->socket, request, PF_CTL_ATTACH, sizeof(*request), deadline_ns, &open_error);
     if (rc < 0)
         return rc;
-    rc = ctlsock_receive(pf->socket, &reply, sizeof(reply), fds, PF_ATTACH_FDS, deadline_ns, &open_error);
+    rc = ctlsock_receive(pf->socket, &message, sizeof(message), fds, PF_ATTACH_FDS, deadline_ns, &open_error);
     if (rc < 0)
         return rc;
     pf->event = fds[PF_FD_EVENT];
-    if (rc != (int)sizeof(reply) || reply.head.type != PF_CTL_ATTACHED || reply.max_held == 0 || reply.max_held > PF_RING ||
+    pf->consumer = reply->consumer;
+    if (rc != (int)sizeof(*reply) || reply->head.type != PF_CTL_ATTACHED || reply->max_held == 0 || reply->max_held > PF_RING ||
         pf->event < 0 || fds[PF_FD_RETURN] < 0)
         rc = sentence_set(&open_error, -EPROTO, "pfeedd's answer to the attach is not sound");
     else
-        rc = map_all(pf, &reply, fds);
+        rc = map_all(pf, reply, fds);
     /* The maps keep the memory; a descriptor would keep it for longer than they do. */
     for (int i = PF_FD_ARENA; i <= PF_FD_RETURN; i++)
         if (fds[i] >= 0)
             close(fds[i]);
     if (rc < 0)
         return rc;
-    pf->max_held = reply.max_held;
-    pf->spin_ns = reply.spin_ns;
-    pf->consumer = reply.consumer;
-    pf->steps = reply.steps;
-    pf->epoch = reply.epoch;
+    pf->max_held = reply->max_held;
+    pf->spin_ns = reply->spin_ns;
+    pf->steps = reply->steps;
+    pf->epoch = reply->epoch;
     return 0;
 }
 

@@ -124,6 +124,7 @@ int stat_peek(int fd, const char *feed, int64_t deadline_ns, struct sentence *wh
 int stat_stop(int fd, int64_t deadline_ns, struct sentence *why)
 {
     union message message;
+    struct sentence hung_up;
     int rc;
 
     rc = ctlsock_send(fd, &message, PF_CTL_STOP, sizeof(struct pf_ctl_head), deadline_ns, why);
@@ -135,7 +136,7 @@ int stat_stop(int fd, int64_t deadline_ns, struct sentence *why)
     if (message.rows.head.type != PF_CTL_OK)
         return sentence_set(why, -EPROTO, "pfeedd did not agree to stop");
     do { /* the kernel closes the socket when the process is gone, whatever it did before */
-        rc = ctlsock_receive(fd, &message, sizeof(message), NULL, 0, deadline_ns, why);
+        rc = ctlsock_receive(fd, &message, sizeof(message), NULL, 0, deadline_ns, &hung_up);
     } while (rc >= 0 && ctlsock_now_ns() < deadline_ns);
     if (rc == -EPIPE)
         return 0;

@@ -31,6 +31,23 @@ const struct config_feed *config_feed_find(const struct config *config, const ch
     return NULL;
 }
 
+static struct config_feed *add_feed(struct config *config, const char *name)
+{
+    /* Grown at powers of two. */
+    if ((config->n_feeds & (config->n_feeds - 1)) == 0) {
+        struct config_feed *grown = realloc(config->feeds, (config->n_feeds ? 2 * config->n_feeds : 1) * sizeof *grown);
+        if (!grown)
+            return NULL;
+        config->feeds = grown;
+    }
+    struct config_feed *feed = &config->feeds[config->n_feeds];
+    *feed = (struct config_feed){ .name = strdup(name) };
+    if (!feed->name)
+        return NULL;
+    config->n_feeds++;
+    return feed;
+}
+
 static void read_named_feed(struct reader *reader, struct config *config, const yaml_node_pair_t *pair)
 {
     struct config_mark mark = reader_mark(reader, reader_node(reader, pair->key));
@@ -38,6 +55,10 @@ static void read_named_feed(struct reader *reader, struct config *config, const 
     if (!name)
         return;
     const struct config_feed *other = config_feed_find(config, name);
+    if (config->n_feeds == CONFIG_FEEDS_MAX) {
+        reader_error(reader, &mark, "feed '%.60s' is one too many; at most %d are served", name, CONFIG_FEEDS_MAX);
+        return;
+    }
     if (!good_name(name)) {
         reader_error(reader, &mark, "'%.80s' cannot name a feed; use up to %d letters, digits, '.', '_' and '-', a letter or digit first",
                      name, CONFIG_NAME_MAX);
@@ -48,21 +69,12 @@ static void read_named_feed(struct reader *reader, struct config *config, const 
                      other->mark.line);
         return;
     }
-    struct config_feed *grown = realloc(config->feeds, (config->n_feeds + 1) * sizeof *grown);
-    if (!grown) {
+    struct config_feed *feed = add_feed(config, name);
+    if (!feed) {
         reader->no_memory = true;
         return;
     }
-    config->feeds = grown;
-    struct config_feed *feed = &grown[config->n_feeds];
-    memset(feed, 0, sizeof *feed);
     feed->mark = mark;
-    feed->name = strdup(name);
-    if (!feed->name) {
-        reader->no_memory = true;
-        return;
-    }
-    config->n_feeds++;
     config_feed_read(reader, feed, reader_node(reader, pair->value));
 }
 

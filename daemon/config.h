@@ -14,6 +14,7 @@
 #include "source/source.h"
 
 #define CONFIG_FIELDS_MAX PF_FIELDS /* fields of a feed */
+#define CONFIG_FEEDS_MAX  1024
 #define CONFIG_NAME_MAX   63 /* bytes of a feed's name */
 
 /* Where a value was written; line 0: it is a default. */

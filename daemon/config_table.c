@@ -14,14 +14,14 @@
 #define MEMORY_MAX      1125899906842624.0 /* 1024 TiB */
 
 const struct setting config_top_table[] = {
-    { "version", SETTING_INT, offsetof(struct config_top, version), NULL, .help = "of this format: 1" },
+    { "version", SETTING_INT, offsetof(struct config_top, version), NULL, .help = "the version of this format: 1" },
     { "daemon", SETTING_SECTION, 0, "", .help = "the process: workers, memory" },
     { "feeds", SETTING_SECTION, 0, "", .help = "a map from each feed's name to its recipe; more may stand in feeds.d/*.yaml" },
     SETTINGS_END,
 };
 
 const struct setting config_drop_in_table[] = {
-    { "version", SETTING_INT, offsetof(struct config_top, version), "1", .help = "of this format: 1" },
+    { "version", SETTING_INT, offsetof(struct config_top, version), "1", .help = "the version of this format: 1" },
     { "feeds", SETTING_SECTION, 0, NULL, .help = "a map from each feed's name to its recipe" },
     SETTINGS_END,
 };

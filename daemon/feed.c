@@ -263,6 +263,14 @@ static void finish_slots(struct feed *feed)
             slot_release(feed, &feed->slots[s]); /* where those who wanted it have gone */
 }
 
+void feed_warm(struct feed *feed)
+{
+    feed->warm = true;
+    for (uint32_t s = 0; s < feed->n_slots && (uint64_t)s * feed->batch < feed->samples; s++)
+        if (slot_begin_warm(feed, &feed->slots[s], s) == 0)
+            workers_post(feed->workers, feed, &feed->slots[s]);
+}
+
 static uint32_t gang_there(const struct feed *feed)
 {
     uint32_t n = 0;
@@ -274,11 +282,16 @@ static uint32_t gang_there(const struct feed *feed)
 
 static void start_jobs(struct feed *feed)
 {
-    bool gang = gang_there(feed) >= (uint64_t)feed->config->gang;
+    bool gang = gang_there(feed) >= (uint64_t)feed->config->gang, any = false;
 
     for (struct job *job = feed->jobs; job; job = job->next)
         if (!job->started && job->n_attached == job->n_local && (gang || job->peek))
-            job->started = true;
+            job->started = any = true;
+    if (any && feed->warm) { /* from now on slots are kept by those who want them */
+        feed->warm = false;
+        for (uint32_t s = 0; s < feed->n_slots; s++)
+            slot_release(feed, &feed->slots[s]);
+    }
 }
 
 /* Begins filling what the cursors want, the nearest first. */

@@ -60,6 +60,7 @@ struct feed {
     struct consumer *consumers; /* attached and quarantined ones */
     struct workers *workers;
     bool dirty;    /* feed_turn has something to do */
+    bool warm;     /* filled ahead of the first job, which has not started yet */
     bool starving; /* a want could not be filled for lack of slots */
 
     pthread_mutex_t lock; /* of what follows: workers write it, rarely */
@@ -76,6 +77,8 @@ int feed_open(struct feed *feed, const struct config_feed *config, struct feed *
 uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots); /* beside the slots themselves */
 /* Makes the arena, the slots and the order's tables. */
 int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, struct problem *why);
+/* `warm: yes`: fills the slots for whoever comes first. The workers run. */
+void feed_warm(struct feed *feed);
 void feed_close(struct feed *feed);
 uint32_t feed_least_slots(const struct config_feed *config); /* for one group of jobs */
 

@@ -1,67 +1,84 @@
 /* SPDX-License-Identifier: MIT */
-/* See order.h. Up to 65,536 samples a Fisher-Yates table; above, a cycle-walking balanced Feistel network of 8 rounds (Black and
- * Rogaway, "Ciphers with arbitrary finite domains", 2002), whose round function is a 64-bit mix of the half and a Philox round
- * key. slot.c makes and releases views on the main thread; workers call order_at. */
+/* See order.h. One order a feed; its views are made and counted by the main thread, read by workers. What comes out is part of
+ * pfeed's promise (a token resumes the same order under a later version): test_order.c pins it. */
 #include "order.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "random.h"
 
-#define TABLE_MOST 65536
-#define ROUNDS     8
-/* The second key word of row draws is (kind, ordinal); no kind's hash is likely to meet these, and no ordinal does. */
-#define KEY_TABLE   UINT64_C(0x6f726465722d6679) /* "order-fy" */
-#define KEY_FEISTEL UINT64_C(0x6f726465722d666e) /* "order-fn" */
+#define TABLE_MAX UINT64_C(65536) /* ids of a table fit in 16 bits; a network over fewer is measurably not uniform */
+#define ROUNDS    8
+
+/* Not the names of transforms (those have no dot), so that no order shares a stream with a row. */
+#define TABLE_STREAM   "order.table"
+#define NETWORK_STREAM "order.network"
 
 struct order_view {
-    uint64_t n, seed, epoch, used; /* used: for finding the one that was released first */
-    uint32_t held, half_bits;
-    bool made, none;
-    uint64_t round_keys[ROUNDS];
-    uint32_t *table; /* NULL above TABLE_MOST */
+    /* written before workers get the view */
+    uint64_t n;
+    uint16_t *table; /* NULL: not by table */
+    uint64_t keys[ROUNDS];
+    unsigned half_bits; /* 0: not by network */
+    /* the main thread's */
+    bool made;
+    uint32_t held;
+    uint64_t seed, epoch;
+    uint64_t released; /* order->clock at that time */
 };
 
 struct order {
     uint64_t n, clock;
-    enum shuffle_mode mode;
+    unsigned half_bits;
     uint32_t n_views;
-    struct order_view *views;
-    uint32_t *tables;
+    struct order_view views[]; /* and their tables behind them */
 };
 
-static bool has_table(uint64_t n, enum shuffle_mode mode)
+static bool by_table(uint64_t n, enum shuffle_mode mode)
 {
-    return mode == SHUFFLE_GLOBAL && n <= TABLE_MOST;
+    return mode == SHUFFLE_GLOBAL && n <= TABLE_MAX;
+}
+
+/* ceil(ceil(log2 n) / 2) */
+static unsigned half_bits_of(uint64_t n)
+{
+    const unsigned bits = 64 - (unsigned)__builtin_clzll(n - 1);
+
+    return (bits + 1) / 2;
 }
 
 size_t order_bytes(uint64_t n, enum shuffle_mode mode, uint32_t views)
 {
-    return sizeof(struct order) + views * (sizeof(struct order_view) + (has_table(n, mode) ? n * sizeof(uint32_t) : 0));
+    const size_t table = by_table(n, mode) ? n * sizeof(uint16_t) : 0;
+
+    return sizeof(struct order) + views * (sizeof(struct order_view) + table);
 }
 
 int order_create(struct order **out, uint64_t n, enum shuffle_mode mode, uint32_t views)
 {
-    struct order *order = calloc(1, sizeof(*order));
+    struct order *order;
+    uint16_t *tables;
 
+    if (n < 1 || views < 1)
+        return -EINVAL;
+    order = malloc(order_bytes(n, mode, views));
     if (!order)
         return -ENOMEM;
-    order->n = n;
-    order->mode = mode;
-    order->n_views = views;
-    order->views = calloc(views, sizeof(*order->views));
-    if (has_table(n, mode))
-        order->tables = calloc(views * n, sizeof(*order->tables));
-    if (!order->views || (has_table(n, mode) && !order->tables)) {
-        order_destroy(order);
-        return -ENOMEM;
-    }
-    for (uint32_t v = 0; v < views; v++) {
-        order->views[v].n = n;
-        order->views[v].none = mode == SHUFFLE_NONE;
-        order->views[v].table = order->tables ? order->tables + v * n : NULL;
+    *order = (struct order){ .n = n, .n_views = views };
+    if (mode == SHUFFLE_GLOBAL && !by_table(n, mode))
+        order->half_bits = half_bits_of(n);
+    tables = (uint16_t *)&order->views[views];
+    for (uint32_t i = 0; i < views; i++) {
+        order->views[i] = (struct order_view){ .n = n };
+        if (by_table(n, mode)) {
+            order->views[i].table = tables + i * n;
+            /* Faulted in now: memory must not be found missing in the middle of a run. */
+            memset(order->views[i].table, 0xff, n * sizeof(uint16_t));
+        }
     }
     *out = order;
     return 0;
@@ -69,126 +86,120 @@ int order_create(struct order **out, uint64_t n, enum shuffle_mode mode, uint32_
 
 void order_destroy(struct order *order)
 {
-    if (!order)
-        return;
-    free(order->views);
-    free(order->tables);
     free(order);
 }
 
 uint64_t order_length(const struct order *order, uint64_t epoch)
 {
-    (void)epoch;
+    (void)epoch; /* orders that draw (weighted, mixture) will differ in it */
     return order->n;
 }
 
-/* Fisher and Yates, from the end; each swap from one word of Philox, unbiased by rejection. */
-static void shuffle(struct order_view *view)
+/* Fisher and Yates' shuffle, in Durstenfeld's form that builds the table as it goes. */
+static void fill_table(uint16_t *table, uint64_t n, uint64_t seed, uint64_t epoch)
 {
-    struct draw draw = { .key = { view->seed, KEY_TABLE }, .counter = { view->epoch }, .used = 4 };
+    struct draw draw;
 
-    for (uint32_t i = 0; i < view->n; i++)
-        view->table[i] = i;
-    for (uint32_t i = (uint32_t)view->n - 1; i > 0; i--) {
-        uint32_t j = (uint32_t)draw_below(&draw, (uint64_t)i + 1), keep = view->table[i];
+    draw_init(&draw, &(struct row_key){ .seed = seed, .epoch = epoch }, TABLE_STREAM, 0);
+    table[0] = 0;
+    for (uint64_t i = 1; i < n; i++) {
+        const uint64_t j = draw_below(&draw, i + 1);
 
-        view->table[i] = view->table[j];
-        view->table[j] = keep;
+        table[i] = table[j]; /* j == i reads what the next line writes over */
+        table[j] = (uint16_t)i;
     }
 }
 
-static void make_round_keys(struct order_view *view)
+static void fill_keys(uint64_t keys[ROUNDS], uint64_t seed, uint64_t epoch)
 {
-    uint32_t bits = 0;
+    struct draw draw;
 
-    while (bits < 64 && (view->n - 1) >> bits)
-        bits++;
-    view->half_bits = (bits + 1) / 2;
-    for (uint32_t r = 0; r < ROUNDS; r++) {
-        const uint64_t key[2] = { view->seed, KEY_FEISTEL }, counter[4] = { view->epoch, r, 0, 0 };
-        uint64_t block[4];
+    draw_init(&draw, &(struct row_key){ .seed = seed, .epoch = epoch }, NETWORK_STREAM, 0);
+    for (int round = 0; round < ROUNDS; round++)
+        keys[round] = draw_u64(&draw);
+}
 
-        random_block(key, counter, block);
-        view->round_keys[r] = block[0];
-    }
+static void make(const struct order *order, struct order_view *view, uint64_t seed, uint64_t epoch)
+{
+    view->seed = seed;
+    view->epoch = epoch;
+    view->made = true;
+    view->half_bits = order->half_bits;
+    if (view->table)
+        fill_table(view->table, view->n, seed, epoch);
+    else if (view->half_bits)
+        fill_keys(view->keys, seed, epoch);
 }
 
 const struct order_view *order_view(struct order *order, uint64_t seed, uint64_t epoch)
 {
-    struct order_view *oldest = NULL;
+    struct order_view *room = NULL; /* never made, else released longest ago */
 
-    for (uint32_t v = 0; v < order->n_views; v++) {
-        struct order_view *view = &order->views[v];
+    for (uint32_t i = 0; i < order->n_views; i++) {
+        struct order_view *view = &order->views[i];
 
         if (view->made && view->seed == seed && view->epoch == epoch) {
             view->held++;
             return view;
         }
-        if (view->held == 0 && (!oldest || view->used < oldest->used))
-            oldest = view;
+        if (view->held == 0 && (!room || view->released < room->released))
+            room = view;
     }
-    if (!oldest)
+    if (!room)
         return NULL;
-    oldest->seed = seed;
-    oldest->epoch = epoch;
-    oldest->made = true;
-    oldest->held = 1;
-    if (oldest->table)
-        shuffle(oldest);
-    else if (!oldest->none)
-        make_round_keys(oldest);
-    return oldest;
+    make(order, room, seed, epoch);
+    room->held = 1;
+    return room;
 }
 
 void order_release(struct order *order, const struct order_view *view)
 {
     struct order_view *own = &order->views[view - order->views];
 
+    assert(own->held > 0);
     own->held--;
-    own->used = ++order->clock;
+    own->released = ++order->clock;
 }
 
-/* The finaliser of MurmurHash3 (Appleby): every bit of the half and the key reaches every bit of the result. */
-static uint64_t mix(uint64_t half, uint64_t key)
+/* The high bits of splitmix64's finaliser (Stafford's Mix13) over the half and the round's key. */
+static uint64_t mix(uint64_t half, uint64_t key, unsigned bits)
 {
-    uint64_t x = half + key;
+    uint64_t z = half ^ key;
 
-    x ^= x >> 33;
-    x *= UINT64_C(0xff51afd7ed558ccd);
-    x ^= x >> 33;
-    x *= UINT64_C(0xc4ceb9fe1a85ec53);
-    x ^= x >> 33;
-    return x;
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (z ^ z >> 31) >> (64 - bits);
 }
 
-static uint64_t feistel(const struct order_view *view, uint64_t x)
+/* A bijection of 0 .. 4^half_bits - 1. */
+static uint64_t permute(const struct order_view *view, uint64_t x)
 {
-    uint64_t mask = (UINT64_C(1) << view->half_bits) - 1, left = x >> view->half_bits, right = x & mask;
+    const unsigned bits = view->half_bits;
+    uint64_t left = x >> bits, right = x & ((UINT64_C(1) << bits) - 1);
 
-    for (uint32_t r = 0; r < ROUNDS; r++) {
-        uint64_t next = left ^ (mix(right, view->round_keys[r]) & mask);
+    for (int round = 0; round < ROUNDS; round++) {
+        const uint64_t next = left ^ mix(right, view->keys[round], bits);
 
         left = right;
         right = next;
     }
-    return left << view->half_bits | right;
+    return left << bits | right;
 }
 
 void order_at(const struct order_view *view, uint64_t position, uint64_t *id, uint32_t *occurrence)
 {
-    uint64_t x = position;
-
+    assert(position < view->n);
     *occurrence = 0;
-    if (view->none) {
-        *id = position;
-        return;
-    }
     if (view->table) {
         *id = view->table[position];
-        return;
+    } else if (view->half_bits) {
+        /* Following the cycle until it is back inside gives a bijection of 0 .. n-1 (Black and Rogaway, "Ciphers with arbitrary
+         * finite domains"); 4^half_bits < 4 n, so that it takes fewer than 4 turns on average. */
+        do
+            position = permute(view, position);
+        while (position >= view->n);
+        *id = position;
+    } else {
+        *id = position;
     }
-    do /* a permutation of a larger set, walked until it comes back into ours: less than 4 rounds on average */
-        x = feistel(view, x);
-    while (x >= view->n);
-    *id = x;
 }

@@ -325,8 +325,11 @@ static int take_memory(struct daemon *daemon, uint32_t n_workers, struct problem
         rc = feed_start(&daemon->feeds[f], slots[f], daemon->shm, why);
     if (rc == 0)
         rc = workers_create(&daemon->workers, n_workers, daemon->feeds, daemon->n_feeds, why);
-    for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++)
+    for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++) {
         daemon->feeds[f].workers = daemon->workers;
+        if (daemon->feeds[f].config->warm)
+            feed_warm(&daemon->feeds[f]);
+    }
 out:
     free(slots);
     return rc;

@@ -1,9 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* See random.h. The counter is (id, epoch, occurrence and view, number of the block), the key (seed, kind and ordinal), so that
- * every draw is a pure function of DESIGN.md section 5's key. Pure; any thread. */
+/* See random.h. Workers draw rows' lots here, the main thread makes orders' tables from it; pure functions of their arguments.
+ * What comes out is part of pfeed's promise (a resumed run sees the same bytes under a later version): test_random.c pins it. */
 #include "random.h"
 
+#include <assert.h>
 #include <Random123/philox.h>
+
+#define BLOCK_WORDS 4
+
+/* Fowler, Noll, Vo: FNV-1a, 64 bits. */
+static uint64_t hash_name(const char *name)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (; *name; name++)
+        hash = (hash ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
+    return hash;
+}
 
 void random_block(const uint64_t key[2], const uint64_t counter[4], uint64_t out[4])
 {
@@ -11,34 +24,24 @@ void random_block(const uint64_t key[2], const uint64_t counter[4], uint64_t out
     philox4x64_ctr_t c = { { counter[0], counter[1], counter[2], counter[3] } };
 
     c = philox4x64(c, k);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < BLOCK_WORDS; i++)
         out[i] = c.v[i];
-}
-
-/* FNV-1a, 32 bits (Fowler, Noll, Vo). */
-static uint32_t hash_kind(const char *kind)
-{
-    uint32_t hash = 2166136261u;
-
-    for (; *kind; kind++)
-        hash = (hash ^ (uint8_t)*kind) * 16777619u;
-    return hash;
 }
 
 void draw_init(struct draw *draw, const struct row_key *key, const char *kind, uint32_t ordinal)
 {
-    draw->key[0] = key->seed;
-    draw->key[1] = (uint64_t)hash_kind(kind) << 32 | ordinal;
-    draw->counter[0] = key->id;
-    draw->counter[1] = key->epoch;
-    draw->counter[2] = (uint64_t)key->occurrence << 32 | key->view;
-    draw->counter[3] = 0;
-    draw->used = 4;
+    /* Every input has bits of its own, so that no two streams share a block unless two kinds' names collide. The number of the
+     * block is the low half of counter[3]. */
+    *draw = (struct draw){
+        .key = { key->seed, hash_name(kind) },
+        .counter = { key->epoch, key->id, (uint64_t)key->occurrence << 32 | key->view, (uint64_t)ordinal << 32 },
+        .used = BLOCK_WORDS,
+    };
 }
 
 uint64_t draw_u64(struct draw *draw)
 {
-    if (draw->used == 4) {
+    if (draw->used == BLOCK_WORDS) {
         random_block(draw->key, draw->counter, draw->block);
         draw->counter[3]++;
         draw->used = 0;
@@ -51,20 +54,25 @@ double draw_unit(struct draw *draw)
     return (double)(draw_u64(draw) >> 11) * 0x1p-53;
 }
 
-double draw_between(struct draw *draw, double low, double high)
-{
-    return low + (high - low) * draw_unit(draw);
-}
-
-/* Multiply and reject (Lemire, "Fast random integer generation in an interval", 2019). */
+/* Lemire, "Fast random integer generation in an interval" (2019): the high word of a product, and the few low words that
+ * would favour some results drawn again. */
 uint64_t draw_below(struct draw *draw, uint64_t n)
 {
-    uint64_t least = -n % n;
+    uint64_t high, low;
 
-    for (;;) {
-        __uint128_t product = (__uint128_t)draw_u64(draw) * n;
+    assert(n > 0);
+    low = mulhilo64(draw_u64(draw), n, &high);
+    if (low < n) {
+        const uint64_t least = -n % n;
 
-        if ((uint64_t)product >= least)
-            return (uint64_t)(product >> 64);
+        while (low < least)
+            low = mulhilo64(draw_u64(draw), n, &high);
     }
+    return high;
+}
+
+double draw_between(struct draw *draw, double low, double high)
+{
+    /* Never above high: a difference that was rounded up times the largest unit is one step below itself. */
+    return low + (high - low) * draw_unit(draw);
 }

@@ -11,7 +11,8 @@
 
 #include "reader.h"
 
-#define FILE_MAX (1 << 20) /* a configuration larger than this is a mistake */
+#define FILE_MAX  (1 << 20) /* a configuration larger than this is a mistake */
+#define DEPTH_MAX 32        /* libyaml takes quadratic time in the depth of brackets */
 
 struct text {
     char *data;
@@ -107,6 +108,13 @@ static void syntax_error(struct reader *reader, const yaml_parser_t *parser, con
                      parser->context ? parser->context : "", parser->context ? ", " : "", parser->problem);
 }
 
+static struct config_mark event_mark(const struct reader *reader, const yaml_event_t *event)
+{
+    return (struct config_mark){ .file = reader->file,
+                                 .line = (uint32_t)event->start_mark.line + 1,
+                                 .column = (uint32_t)event->start_mark.column + 1 };
+}
+
 static void refuse_anchor(struct reader *reader, const yaml_event_t *event)
 {
     const yaml_char_t *anchor = NULL;
@@ -120,7 +128,7 @@ static void refuse_anchor(struct reader *reader, const yaml_event_t *event)
         anchor = event->data.mapping_start.anchor;
     if (!anchor)
         return;
-    struct config_mark mark = { reader->file, (uint32_t)event->start_mark.line + 1, (uint32_t)event->start_mark.column + 1 };
+    struct config_mark mark = event_mark(reader, event);
     reader_error(reader, &mark, "%s%.60s: anchors and aliases are not taken here; write the value out",
                  event->type == YAML_ALIAS_EVENT ? "*" : "&", (const char *)anchor);
 }
@@ -131,6 +139,7 @@ static int scan(struct reader *reader, const struct text *text)
     yaml_parser_t parser;
     yaml_event_t event;
     uint32_t before = reader->total, documents = 0;
+    int depth = 0;
     bool more = true;
     if (!yaml_parser_initialize(&parser))
         return -ENOMEM;
@@ -142,10 +151,16 @@ static int scan(struct reader *reader, const struct text *text)
         }
         refuse_anchor(reader, &event);
         if (event.type == YAML_DOCUMENT_START_EVENT && ++documents == 2) {
-            struct config_mark mark = { reader->file, (uint32_t)event.start_mark.line + 1, 1 };
+            struct config_mark mark = event_mark(reader, &event);
             reader_error(reader, &mark, "a second document begins here; keep one a file");
         }
-        more = event.type != YAML_STREAM_END_EVENT;
+        depth += event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_MAPPING_START_EVENT;
+        depth -= event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT;
+        if (depth > DEPTH_MAX) {
+            struct config_mark mark = event_mark(reader, &event);
+            reader_error(reader, &mark, "more than %d levels of lists and maps; nothing here needs so many", DEPTH_MAX);
+        }
+        more = event.type != YAML_STREAM_END_EVENT && depth <= DEPTH_MAX;
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);

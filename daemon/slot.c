@@ -187,29 +187,57 @@ static void mark_wanted(struct feed *feed, struct slot *slot, const struct job *
     }
 }
 
-int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range)
+/* The rows are in the mask; hands them to the workers. */
+static void open_claims(struct feed *feed, struct slot *slot)
 {
     uint64_t generation = (slot->claim >> 2 * CLAIM_BITS) + 1;
-    const struct order_view *view = order_view(feed->order, job->seed, range->epoch);
+
+    slot->n_rows = 0;
+    for (uint32_t row = 0; row < feed->batch; row++)
+        if (slot->mask[row / 64] >> (row % 64) & 1)
+            slot->rows[slot->n_rows++] = row;
+    set_state(feed, slot, PF_SLOT_FILLING);
+    __atomic_store_n(&slot->left, slot->n_rows, __ATOMIC_RELAXED);
+    /* Key, rows and left are seen before the word by which workers claim. */
+    __atomic_store_n(&slot->claim, generation << 2 * CLAIM_BITS | (uint64_t)slot->n_rows << CLAIM_BITS, __ATOMIC_RELEASE);
+}
+
+static int set_key(struct feed *feed, struct slot *slot, uint64_t seed, uint64_t epoch, uint64_t index)
+{
+    const struct order_view *view = order_view(feed->order, seed, epoch);
 
     assert(slot->state == PF_SLOT_FREE && slot->grants == 0);
     if (!view)
         return -EAGAIN;
     slot->view = view;
-    slot->seed = job->seed;
-    slot->epoch = range->epoch;
-    slot->index = range->index;
-    slot->n_rows = 0;
+    slot->seed = seed;
+    slot->epoch = epoch;
+    slot->index = index;
     memset(slot->mask, 0, mask_words(feed->batch) * sizeof(*slot->mask));
+    return 0;
+}
+
+int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range)
+{
+    int rc = set_key(feed, slot, job->seed, range->epoch, range->index);
+
+    if (rc < 0)
+        return rc;
     mark_wanted(feed, slot, job);
-    for (uint32_t row = 0; row < feed->batch; row++)
-        if (slot->mask[row / 64] >> (row % 64) & 1)
-            slot->rows[slot->n_rows++] = row;
     assert(covers(slot, range));
-    set_state(feed, slot, PF_SLOT_FILLING);
-    __atomic_store_n(&slot->left, slot->n_rows, __ATOMIC_RELAXED);
-    /* Key, rows and left are seen before the word by which workers claim. */
-    __atomic_store_n(&slot->claim, generation << 2 * CLAIM_BITS | (uint64_t)slot->n_rows << CLAIM_BITS, __ATOMIC_RELEASE);
+    open_claims(feed, slot);
+    return 0;
+}
+
+int slot_begin_warm(struct feed *feed, struct slot *slot, uint64_t index)
+{
+    int rc = set_key(feed, slot, feed->config->seed, 0, index);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t row = 0; row < feed->batch && index * feed->batch + row < feed->samples; row++)
+        slot->mask[row / 64] |= UINT64_C(1) << (row % 64);
+    open_claims(feed, slot);
     return 0;
 }
 
@@ -242,7 +270,7 @@ static void cancel(struct slot *slot)
 
 void slot_release(struct feed *feed, struct slot *slot)
 {
-    if (slot->state == PF_SLOT_FREE || slot->grants != 0 || slot_pins(feed, slot) != 0)
+    if (slot->state == PF_SLOT_FREE || slot->grants != 0 || feed->warm || slot_pins(feed, slot) != 0)
         return;
     if (slot->state == PF_SLOT_FILLING) {
         cancel(slot);

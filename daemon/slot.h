@@ -43,6 +43,8 @@ struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *ran
 struct slot *slot_obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead);
 /* FREE -> FILLING for everybody who still wants rows of that key; the caller wakes the workers. */
 int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range);
+/* FREE -> FILLING with all rows of the feed's own order, for nobody yet (`warm: yes`). */
+int slot_begin_warm(struct feed *feed, struct slot *slot, uint64_t index);
 /* FILLING -> READY if the last row is in. */
 bool slot_finish(struct feed *feed, struct slot *slot);
 /* READY -> FREE, and FILLING -> FREE as far as no row is in work, where nobody wants it. */

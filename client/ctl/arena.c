@@ -21,7 +21,8 @@ static bool info_sound(const struct pf_arena *info, uint64_t size)
 {
     return info->n_slots >= 1 && info->n_slots <= PF_SLOTS_MAX && info->n_fields <= PF_FIELDS && info->batch >= 1 &&
            info->slot_bytes >= 1 && within(info->fields_offset, info->n_fields, sizeof(struct pf_field), size) &&
-           within(info->table_offset, info->n_slots, sizeof(struct pf_slot), size) && info->table_offset % _Alignof(struct pf_slot) == 0 &&
+           within(info->table_offset, info->n_slots, sizeof(struct pf_slot), size) &&
+           info->table_offset % _Alignof(struct pf_slot) == 0 &&
            within(info->slots_offset, info->n_slots, info->slot_bytes, size) &&
            within(info->ids_offset, info->batch, sizeof(uint64_t), info->slot_bytes) &&
            within(info->used_ids_offset, info->batch, sizeof(uint64_t), info->slot_bytes) &&
@@ -46,8 +47,10 @@ static int check(struct arena *arena, struct sentence *why)
 
     memcpy(&arena->info, arena->base, sizeof(arena->info));
     if (head->magic != PF_MAGIC || head->kind != PF_ARENA || head->version != PF_VERSION || (head->incompat & ~PF_INCOMPAT_KNOWN))
-        return sentence_set(why, -EPROTO, "the arena has layout %u (features 0x%x), pfeedctl knows layout %u (features 0x%x); use the "
-                            "same version on both sides", head->version, head->incompat, PF_VERSION, PF_INCOMPAT_KNOWN);
+        return sentence_set(why, -EPROTO,
+                            "the arena has layout %u (features 0x%x), pfeedctl knows layout %u (features 0x%x); use the "
+                            "same version on both sides",
+                            head->version, head->incompat, PF_VERSION, PF_INCOMPAT_KNOWN);
     if (head->size > arena->size || !info_sound(&arena->info, arena->size))
         return sentence_set(why, -EPROTO, "the arena that pfeedd sent is not sound");
     memcpy(arena->fields, arena->base + arena->info.fields_offset, arena->info.n_fields * sizeof(struct pf_field));
@@ -87,7 +90,8 @@ void arena_unmap(struct arena *arena)
     arena->base = NULL;
 }
 
-static void copy(const struct arena *arena, const struct pf_slot *entry, const struct pf_field *field, void *to, struct arena_row *row)
+static void copy(const struct arena *arena, const struct pf_slot *entry, const struct pf_field *field, void *to,
+                 struct arena_row *row)
 {
     const uint8_t *bytes = arena->base + arena->info.slots_offset + row->slot * arena->info.slot_bytes;
 
@@ -100,7 +104,8 @@ static void copy(const struct arena *arena, const struct pf_slot *entry, const s
     memcpy(to, bytes + field->offset + row->row * field->row_bytes, field->row_bytes);
 }
 
-int arena_copy(const struct arena *arena, uint32_t slot, uint32_t row, const struct pf_field *field, void *to, struct arena_row *out)
+int arena_copy(const struct arena *arena, uint32_t slot, uint32_t row, const struct pf_field *field, void *to,
+               struct arena_row *out)
 {
     const struct pf_slot *entry = (const struct pf_slot *)(arena->base + arena->info.table_offset) + slot;
 

@@ -11,7 +11,7 @@
 struct arena {
     const uint8_t *base;
     size_t size;
-    struct pf_arena info;               /* copies, checked */
+    struct pf_arena info; /* copies, checked */
     struct pf_field fields[PF_FIELDS];
 };
 
@@ -27,6 +27,7 @@ int arena_map(int fd, struct arena *out, struct sentence *why);
 void arena_unmap(struct arena *arena);
 
 /* Copies the field's part of a row. 1; 0: the slot is not ready, lacks the row or is rewritten all the time. */
-int arena_copy(const struct arena *arena, uint32_t slot, uint32_t row, const struct pf_field *field, void *to, struct arena_row *out);
+int arena_copy(const struct arena *arena, uint32_t slot, uint32_t row, const struct pf_field *field, void *to,
+               struct arena_row *out);
 
 #endif

@@ -21,7 +21,7 @@ static void option_line(FILE *out, const struct option_row *row)
 void help_verb(FILE *out, const struct verb *verb)
 {
     fprintf(out, "Usage: pfeedctl %s%s%s [options]\n%s.\n", verb->name, *verb->argument ? " " : "", verb->argument, verb->help);
-    if (*verb->more)
+    if (verb->more)
         fprintf(out, "%s\n", verb->more);
     fputs("\nOptions:\n", out);
     for (int i = 0; i < OPTIONS; i++)

@@ -16,7 +16,8 @@
 const struct option_row option_rows[OPTIONS] = {
     [OPTION_JSON] = { "json", "", "one JSON document on one line, with schema_version 1; with --watch one each time" },
     [OPTION_WATCH] = { "watch", "=SECONDS", "again and again (default: each second), until Ctrl-C or the daemon's end" },
-    [OPTION_SOCKET] = { "socket", "PATH", "the daemon's socket; default: $PFEED_SOCKET, then the user's own, then /run/pfeed/pfeedd.sock" },
+    [OPTION_SOCKET] = { "socket", "PATH",
+                        "the daemon's socket; default: $PFEED_SOCKET, then the user's own, then /run/pfeed/pfeedd.sock" },
     [OPTION_FEED] = { "feed", "NAME", "only of this feed" },
     [OPTION_COLUMNS] = { "columns", "LIST", "columns of the text, by their keys: 'a,b,c' or 'all'" },
     [OPTION_ROW] = { "row", "N", "which row of the batch, from 0 (default 0)" },
@@ -187,7 +188,8 @@ static int check(const struct ctl *ctl)
 
     for (int i = 0; i < OPTIONS; i++)
         if (missing >> i & 1)
-            return usage("%s needs --%s %s: %s", ctl->verb->name, option_rows[i].name, option_rows[i].argument, option_rows[i].help);
+            return usage("%s needs --%s %s: %s", ctl->verb->name, option_rows[i].name, option_rows[i].argument,
+                         option_rows[i].help);
     if (ctl->feed && !*ctl->feed)
         return usage("%s: the feed's name is empty", ctl->verb->name);
     if (ctl->out_path && strcmp(ctl->out_path, "-") == 0 && (ctl->watch_ns || ctl_gave(ctl, OPTION_JSON)))

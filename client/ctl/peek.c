@@ -127,7 +127,8 @@ static int attach(struct ctl *ctl, struct peek *peek)
 
     rc = pfeed_open_flags(&pf, &options, PF_ATTACH_PEEK);
     if (rc < 0) {
-        sentence_set(&ctl->why, 0, "no slot of '%.64s' is ready, and attaching for one batch failed: %.800s", ctl->feed, pfeed_error(NULL));
+        sentence_set(&ctl->why, 0, "no slot of '%.64s' is ready, and attaching for one batch failed: %.800s", ctl->feed,
+                     pfeed_error(NULL));
         return rc == -EPIPE ? CTL_NO_DAEMON : CTL_PROBLEM;
     }
     rc = pfeed_next(pf, &batch, ATTACH_MS);
@@ -200,7 +201,10 @@ static void tell_json(struct ctl *ctl, const struct peek *peek)
         const char *key;
         uint64_t value;
     } numbers[] = {
-        { "row", peek->row.row },   { "id", peek->row.id }, { "used_id", peek->row.used_id }, { "epoch", peek->row.epoch },
+        { "row", peek->row.row },
+        { "id", peek->row.id },
+        { "used_id", peek->row.used_id },
+        { "epoch", peek->row.epoch },
         { peek->attached ? "step" : "index", peek->row.index },
     };
     struct json *json = &ctl->json;

@@ -46,13 +46,13 @@ struct ctl {
 
 struct verb {
     const char *name;
-    const char *argument; /* "", "[FEED]", "FEED": taken as --feed; "[WORD]": kept as word */
-    const char *help;     /* a line */
-    const char *more;     /* further lines for its own --help, or "" */
-    uint32_t options;     /* TAKES(): those that it knows */
-    uint32_t needs;       /* and those that it cannot do without */
-    bool daemon;          /* talks to one */
-    bool once;            /* --watch changes nothing */
+    char argument[12]; /* "", "[FEED]", "FEED": taken as --feed; others: kept as word */
+    const char *help;  /* a line */
+    const char *more;  /* further lines for its own --help, or NULL */
+    uint32_t options;  /* TAKES(): those that it knows */
+    uint32_t needs;    /* and those that it cannot do without */
+    bool daemon;       /* talks to one */
+    bool once;         /* --watch changes nothing */
     const struct table *tables[3];
     int (*run)(struct ctl *ctl); /* enum ctl_exit; text to view.out, or with --json members of the document to json */
 };

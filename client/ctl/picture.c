@@ -87,7 +87,9 @@ bool picture_fits(const struct pf_field *field)
 
 void picture_dtype(const struct pf_field *field, char *to, size_t size)
 {
-    static const char *const names[] = { [CODE_INT] = "int", [CODE_UINT] = "uint", [CODE_FLOAT] = "float", [CODE_BFLOAT] = "bfloat" };
+    static const char *const names[] = {
+        [CODE_INT] = "int", [CODE_UINT] = "uint", [CODE_FLOAT] = "float", [CODE_BFLOAT] = "bfloat"
+    };
     const char *name = field->dtype_code < sizeof(names) / sizeof(names[0]) ? names[field->dtype_code] : NULL;
 
     snprintf(to, size, "%s%u", name ? name : "unknown", field->dtype_bits);
@@ -104,7 +106,9 @@ void picture_describe(const struct pf_field *field, char *to, size_t size)
         at += (size_t)snprintf(to + at, size - at, "%s%" PRId64, d ? ", " : "", field->shape[d]);
     if (at < size)
         snprintf(to + at, size - at, "]%s",
-                 field->layout == PF_LAYOUT_CHW ? " chw" : field->layout == PF_LAYOUT_HWC ? " hwc" : "");
+                 field->layout == PF_LAYOUT_CHW   ? " chw"
+                 : field->layout == PF_LAYOUT_HWC ? " hwc"
+                                                  : "");
 }
 
 static uint8_t to_pixel(const struct pf_field *field, uint32_t channel, float value)

@@ -6,14 +6,26 @@
 #include "rows.h"
 
 #define KIND(type, member)                                                                                                       \
-    _Generic(((struct type *)0)->member, char *: COLUMN_TEXT, uint32_t: COLUMN_U32, uint64_t: COLUMN_U64, int64_t: COLUMN_I64)
-#define PLACE(type, member) offsetof(struct type, member), sizeof(((struct type *)0)->member)
-#define COLUMN(type, member, header, unit, help)         { #member, header, unit, help, KIND(type, member), PLACE(type, member), false, NULL, NULL, NULL }
-#define COLUMN_SUM(type, member, header, unit, help)     { #member, header, unit, help, KIND(type, member), PLACE(type, member), true, NULL, NULL, NULL }
-#define COLUMN_PAINT(type, member, header, unit, help, paint) \
-    { #member, header, unit, help, KIND(type, member), PLACE(type, member), false, NULL, NULL, paint }
-#define COLUMN_MADE(type, member, header, help, text, json, paint) \
-    { #member, header, "", help, COLUMN_OTHER, PLACE(type, member), false, text, json, paint }
+    _Generic(((struct type *)0)->member, char * : COLUMN_TEXT, uint32_t : COLUMN_U32, uint64_t : COLUMN_U64, int64_t : COLUMN_I64)
+#define BASE(type, member, header_, unit_, help_)                                                                                \
+    .key = #member, .header = header_, .unit = unit_, .help = help_, .offset = offsetof(struct type, member),                    \
+    .size = sizeof(((struct type *)0)->member)
+#define COLUMN(type, member, header, unit, help)                                                                                 \
+    {                                                                                                                            \
+        BASE(type, member, header, unit, help), .kind = KIND(type, member)                                                       \
+    }
+#define COLUMN_SUM(type, member, header, unit, help)                                                                             \
+    {                                                                                                                            \
+        BASE(type, member, header, unit, help), .kind = KIND(type, member), .adds_up = true                                      \
+    }
+#define COLUMN_PAINT(type, member, header, unit, help, paint_)                                                                   \
+    {                                                                                                                            \
+        BASE(type, member, header, unit, help), .kind = KIND(type, member), .paint = paint_                                      \
+    }
+#define COLUMN_MADE(type, member, header, help, text_, json_, paint_)                                                            \
+    {                                                                                                                            \
+        BASE(type, member, header, "", help), .kind = COLUMN_OTHER, .text = text_, .json = json_, .paint = paint_                \
+    }
 #define COLUMNS(array) .columns = (array), .n_columns = sizeof(array) / sizeof((array)[0])
 
 #define PF_COUNTER(scope, name, unit, help) COUNTER_##scope(name, unit, help)
@@ -34,7 +46,8 @@ static const struct column daemon_columns[] = {
     COLUMN(pf_row_daemon, workers_busy, "busy", "", "workers that have a row in work"),
     COLUMN(pf_row_daemon, feeds, "feeds", "", "feeds configured"),
     COLUMN(pf_row_daemon, consumers, "consumers", "", "processes attached"),
-    COLUMN(pf_row_daemon, quarantined, "quarantined", "", "consumers that were dropped but whose process lives, so that their slots wait"),
+    COLUMN(pf_row_daemon, quarantined, "quarantined", "",
+           "consumers that were dropped but whose process lives, so that their slots wait"),
     COLUMN(pf_row_daemon, dropped, "dropped", "", "consumers dropped since start for what they wrote"),
     COLUMN_SUM(pf_row_daemon, wakeups, "wake-ups", "turns", "turns of the main loop"),
 };
@@ -88,7 +101,7 @@ static const struct column feed_columns[] = {
 const struct table table_feeds = {
     .name = "feeds",
     .none = "no feeds",
-    .shown = "name source deliver samples batch n_slots free filling ready held consumers rows_filled rows_delivered rows_replaced failed",
+    .shown = "name batch free filling ready held consumers rows_filled rows_delivered failed",
     COLUMNS(feed_columns),
     .row_size = sizeof(struct pf_row_feed),
     .id_offset = offsetof(struct pf_row_feed, name),
@@ -172,7 +185,8 @@ static void holders_json(const void *row, struct json *json)
 static const struct column slot_columns[] = {
     COLUMN(pf_row_slot, feed, "feed", "", "whose arena it lies in"),
     COLUMN(pf_row_slot, slot, "slot", "", "its number in the arena"),
-    COLUMN_MADE(pf_row_slot, state, "state", "free, filling, ready, or held: ready and granted to somebody", slot_state_text, NULL, slot_paint),
+    COLUMN_MADE(pf_row_slot, state, "state", "free, filling, ready, or held: ready and granted to somebody", slot_state_text,
+                NULL, slot_paint),
     COLUMN(pf_row_slot, epoch, "epoch", "", "of its rows"),
     COLUMN(pf_row_slot, index, "index", "", "its place in the epoch, in slots"),
     COLUMN(pf_row_slot, seed, "seed", "", "of its rows"),
@@ -182,7 +196,8 @@ static const struct column slot_columns[] = {
     COLUMN(pf_row_slot, pins, "pins", "", "cursors that still want it"),
     COLUMN(pf_row_slot, since_ns, "since", "ns", "time in this state"),
     COLUMN(pf_row_slot, n_holders, "n_holders", "", "consumers that it is granted to; holders has the first of them"),
-    COLUMN_MADE(pf_row_slot, holders, "holders", "job/rank (or #consumer) that it is granted to; in brackets: not taken yet", holders_text, holders_json, NULL),
+    COLUMN_MADE(pf_row_slot, holders, "holders", "job/rank (or #consumer) that it is granted to; in brackets: not taken yet",
+                holders_text, holders_json, NULL),
 };
 const struct table table_slots = {
     .name = "slots",
@@ -235,7 +250,8 @@ static const struct column consumer_columns[] = {
     COLUMN(pf_row_consumer, batch, "batch", "", "rows of a step of this rank"),
     COLUMN(pf_row_consumer, pid, "pid", "", "its process; 0: in another PID namespace, where its hang-up counts as death"),
     COLUMN(pf_row_consumer, uid, "uid", "", "whose process it is"),
-    COLUMN_MADE(pf_row_consumer, state, "state", "waiting, running, ended, or quarantined: dropped, but its process lives", consumer_state_text, NULL, consumer_paint),
+    COLUMN_MADE(pf_row_consumer, state, "state", "waiting, running, ended, or quarantined: dropped, but its process lives",
+                consumer_state_text, NULL, consumer_paint),
     COLUMN(pf_row_consumer, epoch, "epoch", "", "of the next step to be granted"),
     COLUMN(pf_row_consumer, step, "step", "", "the next step to be granted"),
     COLUMN(pf_row_consumer, granted, "granted", "", "grants out, taken or not"),

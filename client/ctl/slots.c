@@ -108,7 +108,8 @@ static void print_bar(const struct view *view, struct bar *bar)
 
         if (i && i % line == 0)
             fprintf(view->out, "\n%*s", (int)indent + 1, "");
-        fprintf(view->out, "%s%c%s", paint_begin(view->colour, paint), letter(bar, &bar->slots[i]), paint_end(view->colour, paint));
+        fprintf(view->out, "%s%c%s", paint_begin(view->colour, paint), letter(bar, &bar->slots[i]),
+                paint_end(view->colour, paint));
     }
     fprintf(view->out, "]\n%*s%zu held, %zu ready =, %zu filling -, %zu free .\n", (int)indent, "", bar->held, bar->ready,
             bar->filling, bar->free);

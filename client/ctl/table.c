@@ -165,8 +165,9 @@ static void print_cell(const struct view *view, const struct cell *cell, size_t 
     }
     if (shown > left)
         shown = left;
-    fprintf(view->out, "%s%.*s%s", paint_begin(view->colour, cell->paint), (int)text_cut(cell->text, shown), cell->text,
-            paint_end(view->colour, cell->paint));
+    if (shown > 0)
+        fprintf(view->out, "%s%.*s%s", paint_begin(view->colour, cell->paint), (int)text_cut(cell->text, shown), cell->text,
+                paint_end(view->colour, cell->paint));
     if (!last && !cell->right)
         fprintf(view->out, "%*s", (int)(space < left - shown ? space : left - shown), "");
     *at += has > width ? has : width;
@@ -240,7 +241,8 @@ void table_print_card(const struct view *view, const struct table *table, const 
 
 void table_help(FILE *out, const struct table *table)
 {
-    fprintf(out, "\nColumns of %s (JSON keys, always all and in plain units; text shows those with a *, or --columns LIST|all):\n",
+    fprintf(out,
+            "\nColumns of %s (JSON keys, always all and in plain units; text shows those with a *, or --columns LIST|all):\n",
             table->name);
     for (size_t i = 0; i < table->n_columns; i++) {
         const struct column *column = &table->columns[i], *shown[COLUMNS_MAX];
@@ -249,8 +251,8 @@ void table_help(FILE *out, const struct table *table)
 
         for (size_t s = 0; s < n; s++)
             star |= shown[s] == column;
-        fprintf(out, "  %c %-18s %s%s%s%s\n", star ? '*' : ' ', column->key, column->help, *column->unit ? " [" : "", column->unit,
-                *column->unit ? "]" : "");
+        fprintf(out, "  %c %-18s %s%s%s%s\n", star ? '*' : ' ', column->key, column->help, *column->unit ? " [" : "",
+                column->unit, *column->unit ? "]" : "");
     }
 }
 

@@ -36,10 +36,10 @@ struct table {
     const char *shown; /* keys of the columns that text shows by default */
     const struct column *columns;
     size_t n_columns, row_size;
-    size_t id_offset, id_size;       /* what names a row from one --watch to the next; 0 bytes: its place */
-    uint32_t what;                   /* enum pf_stat_what; 0: not the daemon's */
+    size_t id_offset, id_size;        /* what names a row from one --watch to the next; 0 bytes: its place */
+    uint32_t what;                    /* enum pf_stat_what; 0: not the daemon's */
     bool (*problem)(const void *row); /* exit code 1 */
-    const void *rows; /* of a table that is known without a daemon */
+    const void *rows;                 /* of a table that is known without a daemon */
     size_t count;
 };
 

@@ -60,8 +60,9 @@ static int feed_known(struct ctl *ctl)
         nearest_offer(&nearest, feed->name);
     }
     if (!known)
-        sentence_set(&ctl->why, 0, "no feed '%.64s'%s%s%s", ctl->feed, nearest.best ? "; did you mean '" : "; pfeedctl feeds lists them",
-                     nearest.best ? nearest.best : "", nearest.best ? "'?" : "");
+        sentence_set(&ctl->why, 0, "no feed '%.64s'%s%s%s", ctl->feed,
+                     nearest.best ? "; did you mean '" : "; pfeedctl feeds lists them", nearest.best ? nearest.best : "",
+                     nearest.best ? "'?" : "");
     stat_rows_fini(&rows);
     return known ? CTL_FINE : CTL_PROBLEM;
 }
@@ -146,26 +147,99 @@ static int verb_stop(struct ctl *ctl)
 
 #define COMMON (TAKES(JSON) | TAKES(WATCH) | TAKES(SOCKET) | TAKES(HELP))
 
+#define ROWS (COMMON | TAKES(FEED) | TAKES(COLUMNS))
+
 const struct verb verbs[] = {
-    { "status", "", "what the daemon does: memory, CPU, and its feeds", "Exit code 1: a feed has failed.", COMMON, 0, true, false,
-      { &table_daemon, &table_feeds }, verb_status },
-    { "feeds", "[FEED]", "the feeds, their slots and counters", "Exit code 1: a feed has failed.",
-      COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false, { &table_feeds }, verb_rows },
-    { "slots", "[FEED]", "a line per slot; on a terminal a bar per arena too", "", COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false,
-      { &table_slots }, verb_slots },
-    { "consumers", "[FEED]", "who is attached, where they stand and what they wait for", "",
-      COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false, { &table_consumers }, verb_rows },
-    { "errors", "[FEED]", "bad samples by id, path and reason", "Exit code 1: there are some.",
-      COMMON | TAKES(FEED) | TAKES(COLUMNS), 0, true, false, { &table_errors }, verb_rows },
-    { "peek", "FEED", "writes a row as a picture, as the trainer gets it but with normalising undone",
-      "Takes the slot that became ready last and holds the row; where there is none, attaches for one batch.",
-      COMMON | TAKES(FEED) | TAKES(ROW) | TAKES(FIELD) | TAKES(OUT), TAKES(OUT), true, false, { NULL }, verb_peek },
-    { "counters", "", "the counters and what they count", "", COMMON | TAKES(COLUMNS), 0, false, true, { &table_counters }, verb_rows },
-    { "stop", "", "stops the daemon and waits until it is gone", "", COMMON, 0, true, true, { NULL }, verb_stop },
-    { "completion", "SHELL", "prints a completion script for bash, zsh or fish", "", TAKES(HELP), 0, false, true, { NULL },
-      verb_completion },
-    { "help", "[VERB]", "this list, or all about a verb", "", TAKES(HELP), 0, false, true, { NULL }, verb_help },
-    { 0 },
+    {
+        .name = "status",
+        .help = "what the daemon does: memory, CPU, and its feeds",
+        .more = "Exit code 1: a feed has failed.",
+        .options = COMMON,
+        .daemon = true,
+        .tables = { &table_daemon, &table_feeds },
+        .run = verb_status,
+    },
+    {
+        .name = "feeds",
+        .argument = "[FEED]",
+        .help = "the feeds, their slots and counters",
+        .more = "Exit code 1: a feed has failed.",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_feeds },
+        .run = verb_rows,
+    },
+    {
+        .name = "slots",
+        .argument = "[FEED]",
+        .help = "a line per slot; on a terminal a bar per arena too",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_slots },
+        .run = verb_slots,
+    },
+    {
+        .name = "consumers",
+        .argument = "[FEED]",
+        .help = "who is attached, where they stand and what they wait for",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_consumers },
+        .run = verb_rows,
+    },
+    {
+        .name = "errors",
+        .argument = "[FEED]",
+        .help = "bad samples by id, path and reason",
+        .more = "Exit code 1: there are some.",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_errors },
+        .run = verb_rows,
+    },
+    {
+        .name = "peek",
+        .argument = "FEED",
+        .help = "writes a row as a picture: what a trainer gets, with normalising undone",
+        .more = "Takes the slot that became ready last and holds the row; where there is none, attaches for one batch.",
+        .options = COMMON | TAKES(FEED) | TAKES(ROW) | TAKES(FIELD) | TAKES(OUT),
+        .needs = TAKES(OUT),
+        .daemon = true,
+        .run = verb_peek,
+    },
+    {
+        .name = "counters",
+        .help = "the counters and what they count",
+        .options = COMMON | TAKES(COLUMNS),
+        .once = true,
+        .tables = { &table_counters },
+        .run = verb_rows,
+    },
+    {
+        .name = "stop",
+        .help = "stops the daemon and waits until it is gone",
+        .options = COMMON,
+        .daemon = true,
+        .once = true,
+        .run = verb_stop,
+    },
+    {
+        .name = "completion",
+        .argument = "SHELL",
+        .help = "prints a completion script for bash, zsh or fish",
+        .options = TAKES(HELP),
+        .once = true,
+        .run = verb_completion,
+    },
+    {
+        .name = "help",
+        .argument = "[VERB]",
+        .help = "this list, or all about a verb",
+        .options = TAKES(HELP),
+        .once = true,
+        .run = verb_help,
+    },
+    { .name = NULL },
 };
 
 const struct verb *verb_find(const char *name)

@@ -212,7 +212,7 @@ int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t w
         reader->skip = (uint32_t)x;
     } else {
         crop_columns(reader, (uint32_t)x, (uint32_t)width);
-        /* Skipping to the middle of an iMCU row gives wrong rows in libjpeg-turbo up to 3.1 (its issue 915). */
+        /* Skips that do not fall on iMCU rows can give wrong rows (libjpeg-turbo's issue 915): the surplus is read. */
         const uint32_t step = DCTSIZE * (uint32_t)jpeg->max_v_samp_factor, whole = surplus / step * step;
         if (whole)
             jpeg_skip_scanlines(jpeg, whole);

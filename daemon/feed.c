@@ -143,12 +143,18 @@ int feed_open(struct feed *feed, const struct config_feed *config, struct feed *
 
 /* ---- the arena ------------------------------------------------------------------------------------------------------ */
 
+/* Slots that are being filled are seldom of many epochs; where they are, some wait for a view. */
+static uint32_t views(uint32_t n_slots)
+{
+    return n_slots < 32 ? n_slots : 32;
+}
+
 uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots)
 {
     uint64_t head = sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
 
     return round_up(head, PF_PAGE) + slots_bytes(n_slots, feed->batch) +
-           order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, n_slots);
+           order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
 }
 
 uint32_t feed_least_slots(const struct config_feed *config)
@@ -214,7 +220,7 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, stru
         return rc;
     if (slots_create(feed) < 0)
         return problem_set(why, -ENOMEM, "no memory for %u slots", n_slots);
-    rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, n_slots);
+    rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
     if (rc < 0)
         return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->samples);
     /* Several small rows at a time; a picture is worth a claim of its own. */

@@ -165,7 +165,7 @@ static void replace_row(struct worker *worker, struct feed *feed, struct slot *s
         struct draw draw;
 
         key.id = scheduled;
-        draw_init(&draw, &key, "replace", t);
+        draw_init(&draw, &key, "row.replace", t);
         key.id = draw_below(&draw, feed->samples);
         if (key.id == scheduled)
             continue;

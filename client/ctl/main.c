@@ -160,7 +160,7 @@ static int look(struct ctl *ctl, bool first)
 /* Until the next look: 1; 0 Ctrl-C; -EPIPE with why: the daemon has gone. */
 static int pause_watch(struct ctl *ctl, int64_t until_ns)
 {
-    struct pollfd fds[] = { { .fd = interrupts, .events = POLLIN }, { .fd = ctl->fd, .events = 0 } };
+    struct pollfd fds[] = { { .fd = interrupts, .events = POLLIN }, { .fd = ctl->fd, .events = POLLRDHUP } };
 
     for (;;) {
         int64_t left_ns = until_ns - ctlsock_now_ns();

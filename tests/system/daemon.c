@@ -21,6 +21,8 @@
 #define DAEMONS  8
 #define START_NS (30 * SECOND)
 #define STOP_NS  (2 * SECOND)
+#define OUTPUT   65536
+#define PRINTED  6000
 
 static struct daemon *daemons[DAEMONS];
 
@@ -127,16 +129,17 @@ static void open_control(struct daemon *daemon)
 int daemon_run(struct daemon *daemon)
 {
     int64_t deadline_ns = now_ns() + scaled_ns(START_NS);
-    pid_t parent = getpid();
+    pid_t parent = getpid(), pid;
     struct pollfd events[2];
     bool ready = false;
     int status;
 
     fflush(NULL);
-    daemon->pid = fork();
-    CHECK(daemon->pid >= 0, "fork: %s", strerror(errno));
-    if (daemon->pid == 0)
+    pid = fork();
+    CHECK(pid >= 0, "fork: %s", strerror(errno));
+    if (pid == 0)
         become(daemon, parent);
+    daemon->pid = pid;
     events[0] = (struct pollfd){ .fd = daemon->notify, .events = POLLIN };
     events[1] = (struct pollfd){ .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
     CHECK(events[1].fd >= 0, "pidfd_open: %s", strerror(errno));
@@ -147,7 +150,10 @@ int daemon_run(struct daemon *daemon)
     }
     close(events[1].fd);
     if (ready) {
+        struct pf_row_daemon row;
+
         open_control(daemon);
+        stat_daemon(daemon, &row); /* so that the connection is accepted: it counts among the descriptors from now on */
         return -1;
     }
     status = wait_status(daemon);
@@ -200,13 +206,15 @@ void daemon_kill(struct daemon *daemon)
 char *daemon_output(const struct daemon *daemon)
 {
     FILE *file = fopen(daemon->output, "r");
-    char *text = calloc(1, 65536);
+    char *text = calloc(1, OUTPUT + 1);
 
     CHECK(text, "no memory");
-    if (file) {
-        text[fread(text, 1, 65535, file)] = 0;
-        fclose(file);
-    }
+    if (!file)
+        return text;
+    if (fseek(file, -OUTPUT, SEEK_END) != 0)
+        rewind(file); /* it is shorter */
+    text[fread(text, 1, OUTPUT, file)] = 0;
+    fclose(file);
     return text;
 }
 
@@ -227,7 +235,8 @@ void daemons_print(void)
             waitpid(daemon->pid, NULL, 0);
         }
         text = daemon_output(daemon);
-        fprintf(stderr, "    the daemon %s; it wrote:\n%s", ran ? "ran" : "had ended", text);
+        fprintf(stderr, "    the daemon %s; its last words:\n%s", ran ? "ran" : "had ended",
+                strlen(text) > PRINTED ? text + strlen(text) - PRINTED : text);
         free(text);
         remove_folder(daemon->folder);
     }

@@ -24,7 +24,7 @@ int daemon_run(struct daemon *daemon);
 void daemon_stop(struct daemon *daemon);
 /* SIGKILL; returns when it is dead. */
 void daemon_kill(struct daemon *daemon);
-/* All that it has written so far; to be freed. */
+/* The last 64 KiB of what it has written; to be freed. */
 char *daemon_output(const struct daemon *daemon);
 
 /* For harness.c: all daemons of this test. */

@@ -41,14 +41,15 @@ static uint64_t switches(void)
     return process.switches;
 }
 
-/* Until nothing has run for 20 looks of a millisecond and more: what was begun is done. */
+/* Until nothing has run for 20 looks of a millisecond and more: what was begun is done. A daemon that never rests is watch's
+ * to find. */
 static void settle(void)
 {
+    struct patience patience = { .deadline_ns = INT64_MAX };
+    int64_t deadline_ns = now_ns() + scaled_ns(2 * SECOND);
     uint64_t last = switches();
-    unsigned same = 0;
 
-    UNTIL(same >= 20)
-    {
+    for (unsigned same = 0; same < 20 && now_ns() < deadline_ns; patience_wait(&patience, __FILE__, __LINE__, "rest")) {
         uint64_t now = switches();
 
         same = now == last ? same + 1 : 0;
@@ -71,8 +72,8 @@ static void watch(void)
     to = switches();
     stat_daemon(&pfeedd, &after);
     feed = feed_now(&pfeedd, "spine");
-    note("%d s: %llu context switches, %llu turns", WATCH_S, (unsigned long long)(to - from),
-         (unsigned long long)(after.wakeups - before.wakeups));
+    note("%d s: %llu context switches, %llu turns, %.2f ms of CPU", WATCH_S, (unsigned long long)(to - from),
+         (unsigned long long)(after.wakeups - before.wakeups), (double)(after.cpu_ns - before.cpu_ns) / 1e6);
     CHECK(to == from || sanitized("thread"), "the daemon's threads ran %llu times in %d s", (unsigned long long)(to - from),
           WATCH_S);
     CHECK(after.wakeups - before.wakeups <= 1, "%llu turns of the main loop in %d s, one of them our question",

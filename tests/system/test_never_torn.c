@@ -18,7 +18,7 @@ static struct daemon pfeedd;
 
 struct shared {
     uint64_t steps[OTHERS]; /* of each of the others */
-    uint64_t holder_steps, rehashed;
+    uint64_t visits, rehashed;
     uint32_t stop, rounds;
 };
 static struct shared *shared;
@@ -39,6 +39,22 @@ static void other(void *arg)
         count_set(steps, count_get(steps) + 1);
     }
     pfeed_close(pf);
+}
+
+/* Comes and goes, which makes the daemon look for slots that nobody needs any more. */
+static void visitor(void *arg)
+{
+    while (!word_get(&shared->stop)) {
+        struct pfeed *pf = plan_open(arg);
+        struct pfeed_batch *batch = must_next(pf);
+        uint64_t before = batch_hash(batch), after = batch_hash(batch);
+
+        CHECK(before == after, "a visitor's batch changed between take and return");
+        count_set(&shared->visits, count_get(&shared->visits) + 1);
+        if (count_get(&shared->visits) % 2)
+            must_done(pf, batch);
+        pfeed_close(pf);
+    }
 }
 
 static uint64_t least_steps(void)
@@ -67,11 +83,10 @@ static void hold_round(struct pfeed *pf)
             CHECK(batch_hash(held[i]) == hashes[i], "a held batch changed after %llu steps of the others",
                   (unsigned long long)(least_steps() - from));
     }
-    for (unsigned i = 0; i < HELD; i++) {
+    for (unsigned i = HELD; i-- > 0;) { /* not in the order of taking */
         CHECK(batch_hash(held[i]) == hashes[i], "a held batch had changed when it was returned");
-        must_done(pf, held[HELD - 1 - i]); /* not in the order of taking */
+        must_done(pf, held[i]);
     }
-    shared->holder_steps += HELD;
 }
 
 static void holder(void *arg)
@@ -88,26 +103,29 @@ static void holder(void *arg)
 static void run_holder(const struct plan *holds)
 {
     struct plan others[OTHERS], plan = *holds;
-    struct trainer *trainers[OTHERS], *holding;
+    struct plan visits = { .daemon = &pfeedd, .feed = "few", .max_held = 1 };
+    struct trainer *trainers[OTHERS], *holding, *visiting;
 
     shared = shared_memory(sizeof(*shared));
-    /* Two groups at different places: max_held + 2 slots for each, the least that is served. */
+    /* Three groups at different places: max_held + 2 slots for each, the least that is served. */
     daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  few:\n"
                           "    source: { type: synthetic, rows: 300 }\n    shuffle: { mode: global, seed: 3 }\n    batch: 4\n"
-                          "    max_held: 2\n    slots: 8\n    fields: { x: { dtype: float32, shape: [500] } }\n");
+                          "    max_held: 2\n    slots: 12\n    fields: { x: { dtype: float32, shape: [500] } }\n");
     plan.daemon = &pfeedd;
     holding = trainer_start("holder", holder, &plan);
     for (unsigned i = 0; i < OTHERS; i++) {
         others[i] = (struct plan){ .daemon = &pfeedd, .feed = "few", .job = "others", .rank = i, .world = OTHERS, .max_held = 1 };
         trainers[i] = trainer_start("other", other, &others[i]);
     }
+    visiting = trainer_start("visitor", visitor, &visits);
     trainer_wait(holding);
     word_set(&shared->stop, 1);
+    trainer_wait(visiting);
     for (unsigned i = 0; i < OTHERS; i++)
         trainer_wait(trainers[i]);
     UNTIL(feed_at_rest(&pfeedd, "few"));
-    note("%u rounds, others went %llu steps, held batches were hashed %llu times", word_get(&shared->rounds),
-         (unsigned long long)least_steps(), (unsigned long long)shared->rehashed);
+    note("%u rounds, others went %llu steps, %llu visits, held batches were hashed %llu times", word_get(&shared->rounds),
+         (unsigned long long)least_steps(), (unsigned long long)shared->visits, (unsigned long long)shared->rehashed);
     daemon_stop(&pfeedd);
 }
 

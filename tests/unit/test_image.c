@@ -33,6 +33,7 @@ struct recipe {
     bool progressive, apart, ycck, arithmetic;
     unsigned restart;
     int scans; /* of a progressive picture that stops early; 0: all */
+    bool many; /* a scan for each coefficient */
 };
 
 struct file {
@@ -44,6 +45,9 @@ static struct file make_jpeg(const struct recipe *recipe, int width, int height,
 {
     static const jpeg_scan_info apart[] = { { 1, { 0 }, 0, 63, 0, 0 }, { 1, { 2 }, 0, 63, 0, 0 }, { 1, { 1 }, 0, 63, 0, 0 } };
     static const jpeg_scan_info early[] = { { 3, { 0, 1, 2 }, 0, 0, 0, 1 }, { 1, { 0 }, 1, 5, 0, 2 } };
+    static jpeg_scan_info many[1 + 63 * 3] = { { 3, { 0, 1, 2 }, 0, 0, 0, 0 } };
+    for (int i = 0; i < 63 * 3; i++)
+        many[1 + i] = (jpeg_scan_info){ 1, { i / 63 }, i % 63 + 1, i % 63 + 1, 0, 0 };
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr errors;
     struct file file = { NULL, 0 };
@@ -70,6 +74,10 @@ static struct file make_jpeg(const struct recipe *recipe, int width, int height,
     if (recipe->apart || recipe->scans) {
         jpeg.scan_info = recipe->apart ? apart : early;
         jpeg.num_scans = recipe->apart ? 3 : recipe->scans;
+    }
+    if (recipe->many) {
+        jpeg.scan_info = many;
+        jpeg.num_scans = 1 + 63 * 3;
     }
     jpeg_start_compress(&jpeg, TRUE);
     for (int y = 0; y < height; y++) {
@@ -272,7 +280,7 @@ static void test_purity(void **state)
         struct file file = make_jpeg(&recipes[id % RECIPES], 90, 70, 80);
         assert_int_equal(setup_row(&setup, file.bytes, file.size, id, rows[0], NULL), 0);
         assert_int_equal(setup_row(&setup, file.bytes, file.size, id + 1000, rows[1], NULL), 0);
-        assert_int_equal(setup_row(&setup, file.bytes, file.size / 2, id, rows[2], NULL) < 0 || true, true);
+        setup_row(&setup, file.bytes, file.size / 2, id, rows[2], NULL); /* a failure in between changes nothing */
         assert_memory_not_equal(rows[0], rows[1], setup.field.row_bytes);
         assert_int_equal(setup_row(&setup, file.bytes, file.size, id, rows[1], NULL), 0);
         assert_int_equal(setup_row(&other, file.bytes, file.size, id, rows[2], NULL), 0);
@@ -464,9 +472,9 @@ static void test_bad_bytes(void **state)
     bad(&setup, "RIFF1234WEBPVP8 ", 16, "WebP");
     for (size_t r = 0; r < RECIPES; r++) {
         struct file file = make_jpeg(&recipes[r], 120, 90, 85);
-        assert_int_equal(bad(&setup, file.bytes, file.size - 2, "Premature"), -EBADMSG); /* only the end marker is missing */
         for (int i = 0; i < 20; i++)
-            bad(&setup, file.bytes, 3 + below((uint32_t)file.size - 4), "JPEG");
+            bad(&setup, file.bytes, 3 + below((uint32_t)file.size - 8),
+                "JPEG"); /* without its end marker alone it may be whole */
         free(file.bytes);
     }
     setup_fini(&setup);
@@ -535,24 +543,11 @@ static void test_limits(void **state)
 static void test_many_scans(void **state)
 {
     struct setup setup;
-    struct file file = make_jpeg(&recipes[10], 64, 64, 50);
-    size_t scan = 0, end = file.size - 2;
-    for (size_t i = 2; i + 1 < end; i++)
-        if (file.bytes[i] == 0xff && file.bytes[i + 1] == 0xda)
-            scan = i; /* the last one: a refinement, which may be repeated */
-    const size_t length = end - scan, copies = 400;
-    uint8_t *bytes = malloc(file.size + copies * length);
-    memcpy(bytes, file.bytes, end);
-    for (size_t i = 0; i < copies; i++)
-        memcpy(bytes + end + i * length, file.bytes + scan, length);
-    memcpy(bytes + end + copies * length, "\xff\xd9", 2);
+    const struct recipe many = { "many scans", 3, 1, 1, .progressive = true, .many = true };
+    struct file file = make_jpeg(&many, 64, 64, 50);
     setup_plain(&setup, "");
-    struct problem why;
-    uint8_t *row = malloc(setup.field.row_bytes);
-    assert_true(setup_row(&setup, bytes, file.size + copies * length, 1, row, &why) < 0);
+    bad(&setup, file.bytes, file.size, "scans");
     setup_fini(&setup);
-    free(row);
-    free(bytes);
     free(file.bytes);
 }
 

@@ -172,10 +172,15 @@ static double largest_error(const struct picture *p, const struct plan *plan)
     const size_t n = (size_t)plan->window.width * (size_t)plan->window.height * 3;
     double *expected = reference(p, plan), largest = 0;
     float *out = malloc(n * sizeof *out);
+    uint8_t *bytes = malloc(n);
     run(p, plan, kernel_turns[1], DTYPE_F32, LAYOUT_CHW, out);
-    for (size_t i = 0; i < n; i++)
+    run(p, plan, kernel_turns[1], DTYPE_U8, LAYOUT_CHW, bytes);
+    for (size_t i = 0; i < n; i++) {
         largest = fmax(largest, fabs((double)out[i] * 255 - expected[i]));
+        assert_true(fabs(bytes[i] - expected[i]) <= 0.6); /* rounded to nearest */
+    }
     free(out);
+    free(bytes);
     free(expected);
     return largest;
 }

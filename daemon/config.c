@@ -60,8 +60,9 @@ static void read_named_feed(struct reader *reader, struct config *config, const 
         return;
     }
     if (!good_name(name)) {
-        reader_error(reader, &mark, "'%.80s' cannot name a feed; use up to %d letters, digits, '.', '_' and '-', a letter or digit first",
-                     name, CONFIG_NAME_MAX);
+        reader_error(reader, &mark,
+                     "'%.80s' cannot name a feed; use up to %d letters, digits, '.', '_' and '-', a letter or digit first", name,
+                     CONFIG_NAME_MAX);
         return;
     }
     if (other) {
@@ -128,8 +129,8 @@ static int read_file(struct reader *reader, struct config *config, uint32_t inde
         struct config_mark mark = root ? reader_mark(reader, root) : (struct config_mark){ config->files[index], 1, 1 };
         reader_section(reader, &section, root, &mark);
         if (marks[0].line && top.version && top.version != CONFIG_VERSION)
-            reader_error(reader, &marks[0], "version %lld is not known to this pfeedd; it reads version %d", (long long)top.version,
-                         CONFIG_VERSION);
+            reader_error(reader, &marks[0], "version %lld is not known to this pfeedd; it reads version %d",
+                         (long long)top.version, CONFIG_VERSION);
     }
     free(marks);
     reader_close_file(reader);

@@ -57,8 +57,8 @@ static void dump_field(const struct config_field *field, FILE *to)
             for (uint32_t i = 0; i < f->n_transforms; i++) {
                 const struct transform_use *use = &f->transforms[i];
                 fputs("          - ", to);
-                dump_plugin(use->ops->name, use->ops->settings, use->params, field->transform_marks[i], &field->transform_mark[i], 14,
-                            to);
+                dump_plugin(use->ops->name, use->ops->settings, use->params, field->transform_marks[i], &field->transform_mark[i],
+                            14, to);
             }
         } else {
             dump_row(row, field, mark, 8, to);
@@ -119,8 +119,12 @@ void config_help(FILE *to)
         const char *title;
         const struct setting *rows;
     } tables[] = {
-        { "The file", config_top_table },       { "daemon:", config_daemon_table },   { "A feed", config_feed_table },
-        { "shuffle:", config_shuffle_table },   { "access:", config_access_table },   { "A field", config_field_table },
+        { "The file", config_top_table },
+        { "daemon:", config_daemon_table },
+        { "A feed", config_feed_table },
+        { "shuffle:", config_shuffle_table },
+        { "access:", config_access_table },
+        { "A field", config_field_table },
         { "source: of any kind", config_source_table },
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

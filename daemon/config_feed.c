@@ -112,8 +112,8 @@ static void find_ids(struct reader *reader, const struct setting_strings *words,
     }
     for (uint32_t i = 0; i < words->n; i++)
         if (find_id(words->v[i], group, &(*ids)[(*n)++]) < 0)
-            reader_error(reader, mark, "no %s '%.60s' on this machine; see 'getent %s', or give a number", group ? "group" : "user",
-                         words->v[i], group ? "group" : "passwd");
+            reader_error(reader, mark, "no %s '%.60s' on this machine; see 'getent %s', or give a number",
+                         group ? "group" : "user", words->v[i], group ? "group" : "passwd");
 }
 
 static void read_access(struct reader *reader, struct config_access *access, yaml_node_t *map, const struct config_mark *where)

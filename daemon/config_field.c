@@ -35,7 +35,7 @@ static void read_decode(struct reader *reader, struct config_field *field, yaml_
     field->field.decode = decode_kinds[index];
     snprintf(what, sizeof what, "decoder '%s'", word);
     reader_params(reader, what, decode_kinds[index]->settings, decode_kinds[index]->params_size, settings, &mark, &params,
-                &field->decode_marks);
+                  &field->decode_marks);
     field->field.decode_params = params;
 }
 
@@ -177,10 +177,12 @@ void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_no
             return;
         }
         if (other)
-            reader_error(reader, &mark, "field '%s' is given twice, first on line %u; rename one of them", name, other->mark.line);
+            reader_error(reader, &mark, "field '%s' is given twice, first on line %u; rename one of them", name,
+                         other->mark.line);
         else if (!good_field_name(name))
-            reader_error(reader, &mark, "'%.80s' cannot name a field; use up to %d letters, digits, '.', '_' and '-', a letter first",
-                         name, NAME_SIZE - 1);
+            reader_error(reader, &mark,
+                         "'%.80s' cannot name a field; use up to %d letters, digits, '.', '_' and '-', a letter first", name,
+                         NAME_SIZE - 1);
         else {
             struct config_field *field = &feed->fields[feed->n_fields++];
             snprintf(field->field.name, sizeof field->field.name, "%.*s", NAME_SIZE - 1, name);

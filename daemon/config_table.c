@@ -3,15 +3,15 @@
 #include "config.h"
 #include "config_table.h"
 
-#define DAEMON(member)  offsetof(struct config_daemon, member)
-#define FEED(member)    offsetof(struct config_feed, member)
-#define FIELD(member)   offsetof(struct config_field, member)
-#define ACCESS(member)  offsetof(struct config_access, member)
-#define ROWS_MAX        1048576
-#define ELEMENTS_MAX    2147483647 /* a dimension of a row */
-#define HOUR_MS         3600000
-#define MEMORY_MIN      (1 << 20)
-#define MEMORY_MAX      1125899906842624.0 /* 1024 TiB */
+#define DAEMON(member) offsetof(struct config_daemon, member)
+#define FEED(member)   offsetof(struct config_feed, member)
+#define FIELD(member)  offsetof(struct config_field, member)
+#define ACCESS(member) offsetof(struct config_access, member)
+#define ROWS_MAX       1048576
+#define ELEMENTS_MAX   2147483647 /* a dimension of a row */
+#define HOUR_MS        3600000
+#define MEMORY_MIN     (1 << 20)
+#define MEMORY_MAX     1125899906842624.0 /* 1024 TiB */
 
 const struct setting config_top_table[] = {
     { "version", SETTING_INT, offsetof(struct config_top, version), NULL, .help = "the version of this format: 1" },
@@ -27,7 +27,8 @@ const struct setting config_drop_in_table[] = {
 };
 
 const struct setting config_daemon_table[] = {
-    { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto", .help = "worker threads; auto: one per core of the cgroup" },
+    { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto",
+      .help = "worker threads; auto: one per core of the cgroup" },
     { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
       .help = "budget for all arenas, caches and scratch; auto: the smaller of a quarter of the cgroup's limit and 8GiB" },
     { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",

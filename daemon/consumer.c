@@ -211,9 +211,34 @@ uint32_t consumer_held(const struct consumer *c)
     uint64_t taken = __atomic_load_n(&c->returns->taken, __ATOMIC_ACQUIRE);
     uint32_t held = 0;
 
-    for (uint32_t i = 0; i < c->n_out; i++)
-        held += c->out[i].number < taken;
+    while (held < c->n_out && c->out[held].number < taken)
+        held++;
     return held;
+}
+
+bool consumer_has(const struct consumer *c, uint32_t slot)
+{
+    for (uint32_t i = 0; i < c->n_out; i++)
+        if (c->out[i].slot == slot)
+            return true;
+    return false;
+}
+
+bool consumer_holds(const struct consumer *c, uint32_t slot)
+{
+    uint32_t held = consumer_held(c);
+
+    for (uint32_t i = 0; i < held; i++)
+        if (c->out[i].slot == slot)
+            return true;
+    return false;
+}
+
+struct place consumer_untaken(const struct consumer *c)
+{
+    uint32_t held = consumer_held(c);
+
+    return held < c->n_out ? c->out[held].place : c->at;
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */

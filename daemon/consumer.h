@@ -55,7 +55,8 @@ struct consumer {
     struct pf_grant_page *grants;
     struct pf_return_page *returns;
     struct place at;    /* next step to be granted */
-    struct place ahead; /* feed_turn's own */
+    struct place ahead;   /* fill_wanted's own (feed.c) */
+    struct place untaken; /* think_back's own (slot.c) */
     uint64_t published; /* grants */
     uint64_t tail;      /* returns that were read */
     uint64_t taken;     /* least value that pf_return_page.taken may have */
@@ -93,10 +94,20 @@ void consumer_grant(struct consumer *c);
 bool consumer_revoke(struct consumer *c);
 /* Drops it if it broke the rules: false. */
 bool consumer_check(struct consumer *c);
-uint32_t consumer_held(const struct consumer *c); /* taken and not returned, as far as its word can be believed */
+/* What it took and did not return, as far as its word can be believed: how many, and whether rows of that slot. */
+uint32_t consumer_held(const struct consumer *c);
+bool consumer_holds(const struct consumer *c, uint32_t slot);
+/* Whether rows of that slot are out to it, taken or not. */
+bool consumer_has(const struct consumer *c, uint32_t slot);
+/* Where it would stand if all that it did not take yet were revoked. */
+struct place consumer_untaken(const struct consumer *c);
+static inline bool consumer_started(const struct consumer *c)
+{
+    return c->state == CONSUMER_ATTACHED && c->job->started;
+}
 static inline bool consumer_runs(const struct consumer *c)
 {
-    return c->state == CONSUMER_ATTACHED && c->job->started && !job_over(c->job, c->at);
+    return consumer_started(c) && !job_over(c->job, c->at);
 }
 
 uint32_t consumer_dropped(void); /* since start, for what they wrote */

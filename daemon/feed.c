@@ -313,7 +313,7 @@ static void fill_wanted(struct feed *feed)
 
             if (!consumer_runs(c))
                 continue;
-            if (ahead == 0)
+            if (ahead == 0 || job_before(c->ahead, c->at)) /* it may have been moved to make room */
                 c->ahead = c->at;
             if (job_over(c->job, c->ahead))
                 continue;

@@ -40,6 +40,11 @@ struct job {
     uint32_t n_attached, n_local;
 };
 
+static inline bool job_before(struct place a, struct place b)
+{
+    return a.epoch < b.epoch || (a.epoch == b.epoch && a.step < b.step);
+}
+
 /* Rows of a slot that belong to one rank's step. */
 struct range {
     uint64_t epoch, index; /* the slot's key */

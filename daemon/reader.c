@@ -188,7 +188,8 @@ static const struct setting *find(const struct reader_section *section, const ch
     return NULL;
 }
 
-static void unknown_key(struct reader *reader, const struct reader_section *section, const char *key, const struct config_mark *mark)
+static void unknown_key(struct reader *reader, const struct reader_section *section, const char *key,
+                        const struct config_mark *mark)
 {
     struct nearest nearest;
     char known[320] = "";
@@ -308,7 +309,7 @@ int reader_find_word(struct reader *reader, const struct config_mark *mark, cons
 }
 
 void reader_params(struct reader *reader, const char *what, const struct setting *rows, size_t size, yaml_node_t *map,
-                        const struct config_mark *where, void **params, struct config_mark **marks)
+                   const struct config_mark *where, void **params, struct config_mark **marks)
 {
     *params = calloc(1, size ? size : 1);
     *marks = reader_marks_for(reader, rows);

@@ -11,20 +11,20 @@ struct reader_error;
 
 /* Everything about one load; the files' names belong to the config, because its marks point to them. */
 struct reader {
-    const char *file;   /* now being read */
+    const char *file; /* now being read */
     uint32_t file_index;
-    char *folder;       /* of that file, absolute: relative paths start here */
+    char *folder; /* of that file, absolute: relative paths start here */
     yaml_document_t *document;
     struct reader_error *errors;
-    uint32_t n_errors;  /* kept */
-    uint32_t total;     /* seen */
+    uint32_t n_errors; /* kept */
+    uint32_t total;    /* seen */
     bool no_memory;
 };
 
 struct reader_table {
     const struct setting *rows; /* NULL: no table */
     void *params;
-    struct config_mark *marks;  /* one a row, zeroed before; a row that was not given keeps line 0 */
+    struct config_mark *marks; /* one a row, zeroed before; a row that was not given keeps line 0 */
 };
 
 /* One map of the file and the tables that its keys come from. */
@@ -51,7 +51,7 @@ struct config_mark reader_mark(const struct reader *reader, const yaml_node_t *n
 yaml_node_t *reader_node(const struct reader *reader, int index);
 /* The text of a scalar; NULL where the node is none. */
 const char *reader_word(const yaml_node_t *node);
-bool reader_is_empty(const yaml_node_t *node); /* nothing, ~ or null */
+bool reader_is_empty(const yaml_node_t *node);    /* nothing, ~ or null */
 const char *reader_type(const yaml_node_t *node); /* "a list" */
 
 /* Reads map (NULL or empty: only defaults) into the section's params. where is blamed for keys that are missing. */

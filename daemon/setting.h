@@ -55,7 +55,10 @@ struct setting {
     const char *help;    /* one line, no full stop */
 };
 
-#define SETTINGS_END { .name = NULL }
+#define SETTINGS_END                                                                                                             \
+    {                                                                                                                            \
+        .name = NULL                                                                                                             \
+    }
 #define SETTING_NO_MAX 9223372036854775807.0 /* as max: no upper bound */
 
 /* Writes the value of words[0..n) into params. relative is the folder that relative paths start at. On failure why says what

@@ -11,24 +11,17 @@
 const struct setting_unit setting_size_units[] = {
     { "TiB", UINT64_C(1) << 40 }, { "GiB", 1 << 30 }, { "MiB", 1 << 20 }, { "KiB", 1 << 10 }, { "B", 1 }, { NULL, 0 },
 };
-const struct setting_unit setting_duration_units[] = { { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 }, { NULL, 0 } };
+const struct setting_unit setting_duration_units[] = {
+    { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 }, { NULL, 0 }
+};
 
 /* What a single word of the type is called in messages. */
 static const char *const nouns[] = {
-    [SETTING_BOOL] = "yes or no",
-    [SETTING_INT] = "a whole number",
-    [SETTING_INTS] = "a whole number",
-    [SETTING_SIZE] = "a size",
-    [SETTING_DURATION] = "a duration",
-    [SETTING_FLOAT] = "a number",
-    [SETTING_FLOATS] = "a number",
-    [SETTING_STRING] = "a word",
-    [SETTING_STRINGS] = "a word",
-    [SETTING_PATH] = "a path",
-    [SETTING_PATHS] = "a path",
-    [SETTING_CHOICE] = "one of the words",
-    [SETTING_SECTION] = "a map of keys",
-    [SETTING_LATER] = "known",
+    [SETTING_BOOL] = "yes or no",        [SETTING_INT] = "a whole number",  [SETTING_INTS] = "a whole number",
+    [SETTING_SIZE] = "a size",           [SETTING_DURATION] = "a duration", [SETTING_FLOAT] = "a number",
+    [SETTING_FLOATS] = "a number",       [SETTING_STRING] = "a word",       [SETTING_STRINGS] = "a word",
+    [SETTING_PATH] = "a path",           [SETTING_PATHS] = "a path",        [SETTING_CHOICE] = "one of the words",
+    [SETTING_SECTION] = "a map of keys", [SETTING_LATER] = "known",
 };
 
 const char *setting_noun(enum setting_type type)

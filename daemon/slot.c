@@ -121,44 +121,44 @@ struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *ran
     return NULL;
 }
 
-/* Whether c still wants rows of that key, and which of its steps: first .. last. */
-static bool wants(const struct consumer *c, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first, uint64_t *last)
+/* Whether c, standing at `at`, still wants rows of that key, and which of its steps: first .. last. */
+static bool wants(const struct consumer *c, struct place at, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first, uint64_t *last)
 {
     const struct job *job = c->job;
 
-    if (!consumer_runs(c) || job->seed != seed || epoch < c->at.epoch || (job->epochs && epoch >= job->epochs))
+    if (!consumer_started(c) || job_over(job, at) || job->seed != seed || epoch < at.epoch || (job->epochs && epoch >= job->epochs))
         return false;
     if (!job_steps_in(job, c->rank, index, first, last))
         return false;
-    if (epoch == c->at.epoch) {
-        if (*last < c->at.step)
+    if (epoch == at.epoch) {
+        if (*last < at.step)
             return false;
-        if (*first < c->at.step)
-            *first = c->at.step;
+        if (*first < at.step)
+            *first = at.step;
     }
     return true;
 }
 
-/* How many slots ahead of c's next one, 0: the next one itself. */
-static uint64_t distance(const struct consumer *c, uint64_t epoch, uint64_t index)
+/* How many slots ahead of the one that c takes next at `at`; 0: that one itself. */
+static uint64_t distance(const struct consumer *c, struct place at, uint64_t epoch, uint64_t index)
 {
     const struct job *job = c->job;
-    uint64_t here = job_ordinal(job, c->at.epoch, job_range(job, c->rank, c->at).index);
+    uint64_t here = job_ordinal(job, at.epoch, job_range(job, c->rank, at).index);
     uint64_t there = job_ordinal(job, epoch, index);
 
     return there > here ? there - here : 0;
 }
 
-/* Whether c keeps this very slot: it wants rows of it, is near, and would not have to fill another for them. */
-static bool pins(const struct feed *feed, const struct consumer *c, const struct slot *slot)
+/* Whether c, at `at`, keeps this very slot: it wants rows of it, is near, and would have to fill another for them. */
+static bool pins(const struct feed *feed, const struct consumer *c, struct place at, const struct slot *slot)
 {
     uint64_t first, last;
     struct range range;
 
-    if (!wants(c, slot->seed, slot->epoch, slot->index, &first, &last))
+    if (!wants(c, at, slot->seed, slot->epoch, slot->index, &first, &last))
         return false;
     range = job_range(c->job, c->rank, (struct place){ slot->epoch, last });
-    return covers(slot, &range) && distance(c, slot->epoch, slot->index) <= feed->n_slots;
+    return covers(slot, &range) && distance(c, at, slot->epoch, slot->index) <= feed->n_slots;
 }
 
 uint32_t slot_pins(const struct feed *feed, const struct slot *slot)
@@ -166,7 +166,7 @@ uint32_t slot_pins(const struct feed *feed, const struct slot *slot)
     uint32_t n = 0;
 
     for (const struct consumer *c = feed->consumers; c; c = c->next)
-        n += pins(feed, c, slot);
+        n += pins(feed, c, c->at, slot);
     return n;
 }
 
@@ -175,8 +175,8 @@ static void mark_wanted(struct feed *feed, struct slot *slot, const struct job *
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
         uint64_t first, last;
 
-        if (!wants(c, slot->seed, slot->epoch, slot->index, &first, &last) ||
-            (c->job != for_job && distance(c, slot->epoch, slot->index) > feed->n_slots))
+        if (!wants(c, c->at, slot->seed, slot->epoch, slot->index, &first, &last) ||
+            (c->job != for_job && distance(c, c->at, slot->epoch, slot->index) > feed->n_slots))
             continue;
         for (uint64_t step = first; step <= last; step++) {
             struct range range = job_range(c->job, c->rank, (struct place){ slot->epoch, step });
@@ -284,38 +284,45 @@ void slot_release(struct feed *feed, struct slot *slot)
 
 /* ---- rules 1 to 3 --------------------------------------------------------------------------------------------------- */
 
-/* Untaken grants are revoked for all, so that what is out is what is held. Consumers that broke the rules are dropped on the
- * way, hence the second look at the list. */
-static void revoke_all(struct feed *feed, bool skippers_only)
+/* Rules 2 and 3 look first, with every untaken grant thought back: c->untaken is where each rank would then stand. Only for a slot
+ * that is found are grants really revoked; a search that finds nothing changes nothing. */
+static void think_back(struct feed *feed)
 {
-    struct consumer *c = feed->consumers;
-
-    while (c) {
-        struct consumer *next = c->next;
-
-        if (c->state == CONSUMER_ATTACHED && (!skippers_only || c->job->skip))
-            consumer_revoke(c);
-        c = next;
-    }
-    feed->dirty = true; /* what stays is granted again in the next turn */
+    for (struct consumer *c = feed->consumers; c; c = c->next)
+        c->untaken = consumer_untaken(c);
 }
 
-/* Rule 2: a slot kept by nobody but skippers other than `asker`, none of which would skip the end of its job by losing it. */
+static bool held_by_somebody(const struct feed *feed, const struct slot *slot)
+{
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        if (consumer_holds(c, slot->number))
+            return true;
+    return false;
+}
+
+/* Revokes what is out of that slot; false: somebody took it in the meantime. */
+static bool clear_grants(struct feed *feed, struct slot *slot)
+{
+    for (struct consumer *c = feed->consumers; c && slot->grants > 0; c = c->next)
+        if (consumer_has(c, slot->number))
+            consumer_revoke(c);
+    feed->dirty = true; /* what else was revoked is granted again in the next turn */
+    return slot->grants == 0;
+}
+
+/* Rule 2: kept by nobody but skippers other than `asker`, none of which would skip the end of its job by losing it. */
 static bool only_skippers(const struct feed *feed, const struct slot *slot, const struct consumer *asker)
 {
     bool any = false;
 
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
-        struct place after;
+        uint64_t first, last;
 
-        if (!pins(feed, c, slot))
+        if (c->state != CONSUMER_ATTACHED || !pins(feed, c, c->untaken, slot))
             continue;
-        if (c == asker || !c->job->skip)
+        if (c == asker || !c->job->skip || !wants(c, c->untaken, slot->seed, slot->epoch, slot->index, &first, &last))
             return false;
-        after = job_next_slot(c->job, c->rank, (struct place){ slot->epoch, job_range(c->job, c->rank, c->at).index == slot->index
-                                                                                ? c->at.step
-                                                                                : 0 });
-        if (job_over(c->job, after))
+        if (job_over(c->job, job_after(c->job, (struct place){ slot->epoch, last })))
             return false;
         any = true;
     }
@@ -325,7 +332,7 @@ static bool only_skippers(const struct feed *feed, const struct slot *slot, cons
 static void skip_past(struct feed *feed, const struct slot *slot)
 {
     for (struct consumer *c = feed->consumers; c; c = c->next) {
-        if (!pins(feed, c, slot))
+        if (c->state != CONSUMER_ATTACHED || !pins(feed, c, c->at, slot))
             continue;
         while (c->at.epoch < slot->epoch || (c->at.epoch == slot->epoch && job_range(c->job, c->rank, c->at).index <= slot->index)) {
             c->at = job_after(c->job, c->at);
@@ -340,22 +347,34 @@ static struct slot *take_from_skippers(struct feed *feed, struct consumer *asker
     bool any = false;
 
     for (const struct consumer *c = feed->consumers; c; c = c->next)
-        any |= consumer_runs(c) && c->job->skip && c != asker;
+        any |= c->state == CONSUMER_ATTACHED && c->job->skip && c != asker;
     if (!any)
         return NULL;
-    revoke_all(feed, true);
+    think_back(feed);
     for (uint32_t s = 0; s < feed->n_slots; s++) {
         struct slot *slot = &feed->slots[s];
 
-        if (slot->state == PF_SLOT_READY && slot->grants == 0 && only_skippers(feed, slot, asker) &&
+        if (slot->state == PF_SLOT_READY && !held_by_somebody(feed, slot) && only_skippers(feed, slot, asker) &&
             (!best || slot->epoch < best->epoch || (slot->epoch == best->epoch && slot->index < best->index)))
             best = slot;
     }
-    if (best) {
-        skip_past(feed, best);
-        set_state(feed, best, PF_SLOT_FREE);
-    }
+    if (!best || !clear_grants(feed, best))
+        return NULL;
+    skip_past(feed, best);
+    set_state(feed, best, PF_SLOT_FREE);
     return best;
+}
+
+/* Whether c stands behind the asker, or beside it, within reach: they are of one group, and the asker waits for it. */
+static bool waits_for(const struct feed *feed, const struct consumer *asker, const struct range *range, const struct consumer *c)
+{
+    uint64_t mine, theirs;
+
+    if (c == asker || c->job->seed != asker->job->seed || c->job->spans != asker->job->spans)
+        return false;
+    mine = job_ordinal(asker->job, range->epoch, range->index);
+    theirs = job_ordinal(c->job, c->untaken.epoch, job_range(c->job, c->rank, c->untaken).index);
+    return theirs <= mine && mine - theirs <= feed->n_slots;
 }
 
 /* Rule 3 for one slot: how far ahead the nearest of those who want it stands, or 0 where it may not be taken. */
@@ -366,18 +385,11 @@ static uint64_t spare_distance(const struct feed *feed, const struct slot *slot,
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
         uint64_t ahead;
 
-        if (!pins(feed, c, slot))
+        if (c->state != CONSUMER_ATTACHED || !pins(feed, c, c->untaken, slot))
             continue;
-        ahead = distance(c, slot->epoch, slot->index) + (consumer_held(c) >= c->max_held);
-        if (ahead == 0)
+        ahead = distance(c, c->untaken, slot->epoch, slot->index) + (consumer_held(c) >= c->max_held);
+        if (ahead == 0 || waits_for(feed, asker, range, c))
             return 0;
-        if (c->job->seed == asker->job->seed && c->job->spans == asker->job->spans && c != asker) {
-            uint64_t mine = job_ordinal(asker->job, range->epoch, range->index);
-            uint64_t theirs = job_ordinal(c->job, c->at.epoch, job_range(c->job, c->rank, c->at).index);
-
-            if (theirs <= mine && mine - theirs <= feed->n_slots)
-                return 0;
-        }
         if (ahead < nearest)
             nearest = ahead;
     }
@@ -389,12 +401,12 @@ static struct slot *take_farthest(struct feed *feed, struct consumer *asker, con
     struct slot *best = NULL;
     uint64_t farthest = 0;
 
-    revoke_all(feed, false);
+    think_back(feed);
     for (uint32_t s = 0; s < feed->n_slots; s++) {
         struct slot *slot = &feed->slots[s];
         uint64_t spare;
 
-        if (slot->state != PF_SLOT_READY || slot->grants != 0)
+        if (slot->state != PF_SLOT_READY || held_by_somebody(feed, slot))
             continue;
         spare = spare_distance(feed, slot, asker, range);
         if (spare > farthest) {
@@ -402,10 +414,10 @@ static struct slot *take_farthest(struct feed *feed, struct consumer *asker, con
             best = slot;
         }
     }
-    if (best) {
-        FEED_ADD(feed, slots_evicted, 1);
-        set_state(feed, best, PF_SLOT_FREE);
-    }
+    if (!best || !clear_grants(feed, best))
+        return NULL;
+    FEED_ADD(feed, slots_evicted, 1);
+    set_state(feed, best, PF_SLOT_FREE);
     return best;
 }
 

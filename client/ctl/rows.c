@@ -87,7 +87,7 @@ static const struct column feed_columns[] = {
     COLUMN(pf_row_feed, slot_bytes, "slot_bytes", "bytes", "size of a slot"),
     COLUMN(pf_row_feed, free, "free", "", "slots that hold nothing"),
     COLUMN(pf_row_feed, filling, "filling", "", "slots that workers fill"),
-    COLUMN(pf_row_feed, ready, "ready", "", "slots that are full"),
+    COLUMN(pf_row_feed, ready, "ready", "", "slots that are full and granted to nobody"),
     COLUMN(pf_row_feed, held, "held", "", "full slots that are granted to somebody"),
     COLUMN(pf_row_feed, consumers, "consumers", "", "processes attached"),
     COLUMN(pf_row_feed, jobs, "jobs", "", "training runs they belong to"),

@@ -125,10 +125,10 @@ void text_rate(char *to, size_t size, double per_s, const char *unit)
     snprintf(per, sizeof(per), "%s%s/s", *unit ? " " : "", unit);
     if (strcmp(unit, "ns") == 0)
         snprintf(to, size, "%.*f %%", per_s < 1e8 ? 1 : 0, per_s / 1e7);
+    else if (per_s == 0)
+        snprintf(to, size, "0%s", strcmp(unit, "bytes") == 0 ? " B/s" : per);
     else if (strcmp(unit, "bytes") == 0)
         scaled(to, size, per_s, 1024, binary, "/s");
-    else if (per_s == 0)
-        snprintf(to, size, "0%s", per);
     else
         scaled(to, size, per_s, 1000, decimal, per);
 }

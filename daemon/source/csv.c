@@ -13,7 +13,8 @@ int csv_init(struct csv *csv, const char *path, char *text, size_t size, struct 
     if (zero) {
         for (const char *at = text; at < zero; at++)
             csv->line += *at == '\n';
-        return problem_set(why, -EINVAL, "%s:%llu: a zero byte; the list must be a text file", path, (unsigned long long)csv->line);
+        return problem_set(why, -EINVAL, "%s:%llu: a zero byte; the list must be a text file", path,
+                           (unsigned long long)csv->line);
     }
     if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
         csv->at += 3;

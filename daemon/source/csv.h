@@ -15,8 +15,8 @@
 struct csv {
     const char *path; /* for messages */
     char *at, *end;
-    uint64_t line;    /* of the next field, from 1 */
-    uint64_t start;   /* of the record that was cut last */
+    uint64_t line;  /* of the next field, from 1 */
+    uint64_t start; /* of the record that was cut last */
 };
 
 /* text[size] must be a 0. -EINVAL where a zero byte stands before it. */

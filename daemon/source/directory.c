@@ -23,7 +23,7 @@ struct directory_params {
 struct entry {
     uint64_t size : 40; /* bytes; larger files are skipped */
     uint64_t folder : 24;
-    uint64_t name;      /* offset in names */
+    uint64_t name; /* offset in names */
 };
 
 #define SIZE_LIMIT   (UINT64_C(1) << 40)
@@ -193,7 +193,8 @@ static int scan_name(struct scan *scan, int fd, const struct dirent *entry, uint
 }
 
 /* Lists one folder. Where its (dev, ino) is among its ancestors it is a loop: *again, and nothing is listed. */
-static int list_folder(struct scan *scan, const char *path, uint32_t folder, struct ancestor *self, bool *again, struct found *found)
+static int list_folder(struct scan *scan, const char *path, uint32_t folder, struct ancestor *self, bool *again,
+                       struct found *found)
 {
     char full[PATH_MAX];
     struct stat st;
@@ -274,8 +275,9 @@ static int scan_classes(struct scan *scan, const struct found *found, const stru
     for (uint32_t i = 0; i < found->n && rc == 0; i++) {
         int64_t label = names_find(&source->classes, found->names[i]);
         if (label < 0)
-            return problem_set(scan->why, -EINVAL, "the folder %s/%s is not among the %u classes of %s; add it there or move it away",
-                               source->root, found->names[i], source->classes.n,
+            return problem_set(scan->why, -EINVAL,
+                               "the folder %s/%s is not among the %u classes of %s; add it there or move it away", source->root,
+                               found->names[i], source->classes.n,
                                env->classes ? "the feed in 'classes_of'" : scan->params->classes);
         rc = scan_below(scan, found->names[i], label, root);
     }
@@ -298,8 +300,10 @@ static int scan_root(struct scan *scan, const struct source_env *env)
         source->n = source->names_size = source->max_bytes = 0;
         rc = scan_classes(scan, &found, env, &self);
     } else if (rc == 0 && (env->classes || scan->params->classes)) {
-        rc = problem_set(scan->why, -EINVAL, "%s has no folders, so it has no classes; remove 'classes' and 'classes_of', or "
-                         "move the files into a folder per class", source->root);
+        rc = problem_set(scan->why, -EINVAL,
+                         "%s has no folders, so it has no classes; remove 'classes' and 'classes_of', or "
+                         "move the files into a folder per class",
+                         source->root);
     }
     found_fini(&found);
     return rc;

@@ -12,9 +12,9 @@
 #include "source/file.h"
 #include "source/source.h"
 
-#define TEXT_LIMIT  ((size_t)4 << 30)
-#define IMAGE       "image" /* the part that holds the file */
-#define LABEL       "label"
+#define TEXT_LIMIT ((size_t)4 << 30)
+#define IMAGE      "image" /* the part that holds the file */
+#define LABEL      "label"
 
 struct list_params {
     char *path, *root, *path_column;
@@ -97,8 +97,10 @@ static int read_header(struct source *source, const struct list_params *p, struc
     source->columns[path].kind = COLUMN_PATH;
     int image = find_column(source, IMAGE);
     if (image >= 0 && image != path)
-        return problem_set(why, -EINVAL, "%s:1: a column is called '" IMAGE "', as the part that holds the file is; rename it, or give "
-                           "'path_column: " IMAGE "'", csv->path);
+        return problem_set(why, -EINVAL,
+                           "%s:1: a column is called '" IMAGE "', as the part that holds the file is; rename it, or give "
+                           "'path_column: " IMAGE "'",
+                           csv->path);
     for (uint32_t i = 0; i < p->text_columns.n; i++) {
         int column = find_column(source, p->text_columns.v[i]);
         if (column < 0 || column == path)
@@ -144,8 +146,10 @@ static int add_value(struct source *source, struct column *column, char *text, c
         return problem_set(why, -EINVAL, "%s:%llu: the column '%s' is empty; fill it in, or remove the row", csv->path,
                            (unsigned long long)csv->start, column->name);
     else
-        return problem_set(why, -EINVAL, "%s:%llu: '%.60s' in the column '%s' is not a number, as those above are; mend it, or name "
-                           "the column in 'text_columns'", csv->path, (unsigned long long)csv->start, text, column->name);
+        return problem_set(why, -EINVAL,
+                           "%s:%llu: '%.60s' in the column '%s' is not a number, as those above are; mend it, or name "
+                           "the column in 'text_columns'",
+                           csv->path, (unsigned long long)csv->start, text, column->name);
     return 0;
 }
 
@@ -219,9 +223,10 @@ static int number_column(struct source *source, struct column *column, const str
     for (uint64_t row = 0; row < source->n; row++) {
         int64_t number = names_find(classes, column->texts[row]);
         if (number < 0)
-            return problem_set(why, -EINVAL, "%s:%llu: '%.60s' in the column '%s' is not among the %u classes of the feed in "
-                               "'classes_of'", path, (unsigned long long)line_of(path, row), column->texts[row], column->name,
-                               classes->n);
+            return problem_set(why, -EINVAL,
+                               "%s:%llu: '%.60s' in the column '%s' is not among the %u classes of the feed in "
+                               "'classes_of'",
+                               path, (unsigned long long)line_of(path, row), column->texts[row], column->name, classes->n);
         column->ints[row] = number;
     }
     return 0;
@@ -312,8 +317,8 @@ static int measure_files(struct source *source, const char *list, struct problem
         return problem_set(why, -ENOENT, "none of the %llu files of %s can be read, first %.200s; check 'root'",
                            (unsigned long long)absent, list, first);
     if (absent)
-        log_warn("%s: %llu of %llu files cannot be read, first %s", list, (unsigned long long)absent, (unsigned long long)source->n,
-                 first);
+        log_warn("%s: %llu of %llu files cannot be read, first %s", list, (unsigned long long)absent,
+                 (unsigned long long)source->n, first);
     return 0;
 }
 

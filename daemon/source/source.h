@@ -9,11 +9,11 @@
 
 /* What a feed's fields ask of the source; fields that read the same part ask once each. */
 struct source_want {
-    const char *from;             /* the part's name */
-    enum dtype dtype;             /* of the field; DTYPES where not given */
-    uint32_t ndim;                /* `shape:` of the field, 0 where not given */
+    const char *from; /* the part's name */
+    enum dtype dtype; /* of the field; DTYPES where not given */
+    uint32_t ndim;    /* `shape:` of the field, 0 where not given */
     int64_t shape[SAMPLE_DIMS];
-    int64_t length, stride;       /* `length:` and `stride:` of the field, 0 where not given */
+    int64_t length, stride; /* `length:` and `stride:` of the field, 0 where not given */
 };
 
 struct source_env {

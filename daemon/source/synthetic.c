@@ -19,7 +19,7 @@ struct source {
     struct synthetic_params params;
     uint32_t n_parts;
     struct sample_part *parts;
-    uint64_t *keys;   /* one a part: from seed and name */
+    uint64_t *keys; /* one a part: from seed and name */
     size_t max_bytes;
 };
 
@@ -89,8 +89,10 @@ static int add_part(struct source *source, const struct source_want *want, struc
         if (strcmp(source->parts[i].name, part->name) == 0) {
             if (same_shape(&source->parts[i], part))
                 return 0;
-            return problem_set(why, -EINVAL, "two fields read the part '%s' with another dtype or shape; give one of them a 'from' "
-                               "of its own", part->name);
+            return problem_set(why, -EINVAL,
+                               "two fields read the part '%s' with another dtype or shape; give one of them a 'from' "
+                               "of its own",
+                               part->name);
         }
     if (is_label(part) && (part->dtype == DTYPE_F16 || part->dtype == DTYPE_BF16))
         return problem_set(why, -EINVAL, "a label cannot be %s; give dtype int64", dtype_table[part->dtype].name);

@@ -57,11 +57,14 @@ static int find_window(const struct source_env *env, struct source_want *out, st
         if (want->ndim)
             return problem_set(why, -EINVAL, "a field that reads '" PART "' has a 'shape'; give 'length' instead");
         if (want->length < 1)
-            return problem_set(why, -EINVAL, "a field that reads '" PART "' has no 'length'; give the tokens of a row, such as 1025");
+            return problem_set(why, -EINVAL,
+                               "a field that reads '" PART "' has no 'length'; give the tokens of a row, such as 1025");
         if (found && (found->length != want->length || found->stride != want->stride))
-            return problem_set(why, -EINVAL, "two fields read '" PART "' with lengths %lld and %lld (strides %lld and %lld); give both "
-                               "the same, or make two feeds", (long long)found->length, (long long)want->length,
-                               (long long)found->stride, (long long)want->stride);
+            return problem_set(why, -EINVAL,
+                               "two fields read '" PART "' with lengths %lld and %lld (strides %lld and %lld); give both "
+                               "the same, or make two feeds",
+                               (long long)found->length, (long long)want->length, (long long)found->stride,
+                               (long long)want->stride);
         found = want;
     }
     if (!found)
@@ -135,7 +138,8 @@ static int measure(struct source *source, struct file *file, bool keep, bool *is
     file->first = source->n;
     uint64_t body = file->size > source->skip ? file->size - source->skip : 0;
     if (body % source->token_bytes) {
-        rc = problem_set(why, -EINVAL, "%s has %llu bytes after its head of %llu, which is no multiple of %zu; check 'dtype' and 'skip'",
+        rc = problem_set(why, -EINVAL,
+                         "%s has %llu bytes after its head of %llu, which is no multiple of %zu; check 'dtype' and 'skip'",
                          file->path, (unsigned long long)body, (unsigned long long)source->skip, source->token_bytes);
         goto close_file;
     }
@@ -173,8 +177,9 @@ static int tokens_open(struct source **out, const void *params, const struct sou
     int rc = source ? find_window(env, &want, why) : problem_set(why, -ENOMEM, "out of memory for a source of tokens");
     if (rc < 0)
         goto close;
-    source->part = (struct sample_part){ .name = PART, .kind = PART_VALUES, .dtype = token_types[p->dtype], .ndim = 1,
-                                         .shape = { want.length } };
+    source->part = (struct sample_part){
+        .name = PART, .kind = PART_VALUES, .dtype = token_types[p->dtype], .ndim = 1, .shape = { want.length }
+    };
     source->token_bytes = dtype_table[source->part.dtype].size;
     source->window_bytes = (size_t)want.length * source->token_bytes;
     source->stride = (uint64_t)want.stride;
@@ -255,7 +260,8 @@ static int tokens_read(const struct source *source, uint64_t id, uint32_t part, 
             used += (size_t)got;
         else if (got == 0)
             rc = problem_set(why, -EBADMSG, "%s ends before token %llu; it had %llu bytes when pfeedd started", file->path,
-                             (unsigned long long)((at + size - source->skip) / source->token_bytes), (unsigned long long)file->size);
+                             (unsigned long long)((at + size - source->skip) / source->token_bytes),
+                             (unsigned long long)file->size);
         else if (errno != EINTR)
             rc = problem_set(why, -errno, "cannot read %s: %s", file->path, strerror(errno));
     }

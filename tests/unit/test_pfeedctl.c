@@ -426,9 +426,26 @@ static size_t count(const char *text, const char *part)
     return n;
 }
 
+/* The longest line, escape sequences apart. */
+static size_t longest(const char *text)
+{
+    size_t most = 0, n = 0;
+
+    for (; *text; text++) {
+        if (*text == 033)
+            text += strcspn(text, "HJKm");
+        else if (*text == '\n')
+            n = 0;
+        else if (*text != '\r')
+            n++;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 static void test_terminal(void)
 {
-    const char *words[] = { "slots", NULL }, *watch[] = { "feeds", "--watch=0.1", NULL },
+    const char *words[] = { "slots", NULL }, *watch[] = { "feeds", "--watch=0.1", "--columns", "all", NULL },
                *json[] = { "feeds", "images", "--json", "--watch=0.1", NULL };
     struct fake fake;
     struct run run;
@@ -447,6 +464,7 @@ static void test_terminal(void)
     run_fini(&run);
     run = run_pfeedctl(program, &fake, watch, true, 700);
     CHECK(run.status == 1 && count(run.out, "\033[H") >= 3 && count(run.out, "\033[J") >= 3, "%d: %s", run.status, run.out);
+    CHECK(longest(run.out) > 80 && longest(run.out) <= 100, "%zu columns on a terminal of 100: %s", longest(run.out), run.out);
     run_fini(&run);
     unsetenv("NO_COLOR");
     run = run_pfeedctl(program, &fake, watch, false, 700);

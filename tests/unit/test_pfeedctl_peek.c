@@ -346,6 +346,56 @@ static void test_no_picture(void)
     free_world(&world);
 }
 
+#define HEAD(member)  offsetof(struct pf_arena, member), sizeof(((struct pf_arena *)0)->member)
+#define FIELD(member) 256 + sizeof(struct pf_field) + offsetof(struct pf_field, member), sizeof(((struct pf_field *)0)->member)
+
+/* Each lie about a place or a size is found before anything is read by it. */
+static void test_told_lies(void)
+{
+    static const struct lie {
+        const char *name;
+        size_t at, size;
+        uint8_t byte; /* everywhere in there */
+    } lies[] = {
+        { "n_slots", HEAD(n_slots), 0x01 },
+        { "n_fields", HEAD(n_fields), 0x01 },
+        { "batch", HEAD(batch), 0x00 },
+        { "batch", HEAD(batch), 0xff },
+        { "fields_offset", HEAD(fields_offset), 0xff },
+        { "table_offset", HEAD(table_offset), 0x7f },
+        { "slots_offset", HEAD(slots_offset), 0xff },
+        { "slot_bytes", HEAD(slot_bytes), 0x00 },
+        { "slot_bytes", HEAD(slot_bytes), 0xff },
+        { "ids_offset", HEAD(ids_offset), 0xff },
+        { "used_ids_offset", HEAD(used_ids_offset), 0xff },
+        { "flags_offset", HEAD(flags_offset), 0xff },
+        { "size", HEAD(head.size), 0x7f },
+        { "name", FIELD(name), 'x' },
+        { "ndim", FIELD(ndim), 0x09 },
+        { "shape", FIELD(shape), 0x80 },
+        { "row_bytes", FIELD(row_bytes), 0x01 },
+        { "offset", FIELD(offset), 0x0f },
+    };
+    struct world world;
+    struct fake fake;
+
+    make_world(&world, &kinds[1], PF_LAYOUT_CHW, 3);
+    fake_start(&fake, answer, &world);
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        uint8_t kept[1024];
+        struct run run;
+
+        memcpy(kept, world.base, sizeof(kept));
+        memset(world.base + lies[i].at, lies[i].byte, lies[i].size);
+        run = peek(&fake, "3");
+        CHECK(run.status == 1 && strstr(run.err, "is not sound"), "%s: %d %s", lies[i].name, run.status, run.err);
+        run_fini(&run);
+        memcpy(world.base, kept, sizeof(kept));
+    }
+    fake_stop(&fake);
+    free_world(&world);
+}
+
 /* Bytes of the head and of the fields at random: an error or a picture, nothing else. */
 static void test_lies(void)
 {
@@ -449,6 +499,7 @@ int main(int argc, char **argv)
     test_choice();
     test_attach();
     test_no_picture();
+    test_told_lies();
     test_lies();
     test_torn();
     return 0;

@@ -144,8 +144,8 @@ static void make_file(const char *path)
 static void make_classes(void)
 {
     static const char *const folders[] = { "d", "d/b", "d/a", "d/a-b", "d/B", "d/a/deep", "d/a/deep/er", "d/.hidden" };
-    static const char *const files[] = { "d/b/1.jpg", "d/a/z.JPG",        "d/a/deep/x.jpeg", "d/a/deep/er/y.png",     "d/a/deep-1.gif",
-                                         "d/a-b/1.jpg", "d/B/1.webp", "d/a/.hid.jpg",    "d/a/notes.txt",        "d/.hidden/1.jpg",
+    static const char *const files[] = { "d/b/1.jpg",   "d/a/z.JPG",  "d/a/deep/x.jpeg", "d/a/deep/er/y.png", "d/a/deep-1.gif",
+                                         "d/a-b/1.jpg", "d/B/1.webp", "d/a/.hid.jpg",    "d/a/notes.txt",     "d/.hidden/1.jpg",
                                          "d/loose.jpg", "d/a/2.jpg",  "d/a/10.jpg",      "d/a/no-extension" };
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         assert_int_equal(mkdir(folders[i], 0700), 0);
@@ -159,9 +159,9 @@ static void test_directory(void **state)
     static const struct {
         const char *path;
         int64_t label;
-    } expected[] = { { "d/B/1.webp", 0 },        { "d/a/10.jpg", 1 },           { "d/a/2.jpg", 1 }, { "d/a/deep-1.gif", 1 },
-                     { "d/a/deep/er/y.png", 1 }, { "d/a/deep/x.jpeg", 1 },      { "d/a/z.JPG", 1 }, { "d/a-b/1.jpg", 2 },
-                     { "d/b/1.jpg", 3 } };
+    } expected[] = { { "d/B/1.webp", 0 },     { "d/a/10.jpg", 1 },        { "d/a/2.jpg", 1 },
+                     { "d/a/deep-1.gif", 1 }, { "d/a/deep/er/y.png", 1 }, { "d/a/deep/x.jpeg", 1 },
+                     { "d/a/z.JPG", 1 },      { "d/a-b/1.jpg", 2 },       { "d/b/1.jpg", 3 } };
     struct opened o;
     const char *const *names;
     make_classes();
@@ -213,7 +213,8 @@ static void test_directory_classes(void **state)
         close_source(&o);
     }
     OPEN(&o, &source_directory, &few, { "path", "d" });
-    expect_problem(&o, -EINVAL, "the folder @/d/B is not among the 4 classes of the feed in 'classes_of'; add it there or move it away");
+    expect_problem(&o, -EINVAL,
+                   "the folder @/d/B is not among the 4 classes of the feed in 'classes_of'; add it there or move it away");
     write_text("classes", "a\nb\na\n");
     OPEN(&o, &source_directory, NULL, { "path", "d" }, { "classes", "classes" });
     expect_problem(&o, -EEXIST, "@/classes: class 'a' is listed twice; keep each name once, one a line");
@@ -232,7 +233,8 @@ static void test_directory_links(void **state)
     make_file("d/a/1.jpg");
     make_file("else/2.jpg");
     assert_int_equal(symlink("..", "d/a/in/up") | symlink(".", "d/a/self") | symlink("../../else", "d/a/there"), 0);
-    assert_int_equal(symlink("../../else/2.jpg", "d/a/3.jpg") | symlink("nowhere", "d/a/4.jpg") | symlink("5.jpg", "d/a/5.jpg"), 0);
+    assert_int_equal(symlink("../../else/2.jpg", "d/a/3.jpg") | symlink("nowhere", "d/a/4.jpg") | symlink("5.jpg", "d/a/5.jpg"),
+                     0);
     assert_int_equal(mkfifo("d/a/6.jpg", 0600), 0);
     OPEN(&o, &source_directory, NULL, { "path", "d" });
     assert_int_equal(o.rc, 0);
@@ -268,8 +270,9 @@ static void test_directory_flat(void **state)
     assert_int_equal(o.value.size, 0);
     close_source(&o);
     OPEN(&o, &source_directory, NULL, { "path", "d" }, { "classes", "x" });
-    expect_problem(&o, -EINVAL,
-                   "@/d has no folders, so it has no classes; remove 'classes' and 'classes_of', or move the files into a folder per class");
+    expect_problem(
+        &o, -EINVAL,
+        "@/d has no folders, so it has no classes; remove 'classes' and 'classes_of', or move the files into a folder per class");
     OPEN(&o, &source_directory, NULL, { "path", "nowhere" });
     expect_problem(&o, -ENOENT, "cannot open the folder @/nowhere: No such file or directory");
 }
@@ -386,7 +389,8 @@ static void test_list_broken(void **state)
         { "path,\n", -EINVAL, "@/l.csv:1: column 2 has no name, or one longer than 31 bytes" },
         { "path,image\n", -EINVAL,
           "@/l.csv:1: a column is called 'image', as the part that holds the file is; rename it, or give 'path_column: image'" },
-        { "path,a\na.jpg,1\na.jpg\n", -EINVAL, "@/l.csv:3: 1 fields where the first line names 2 columns; check commas and quotes" },
+        { "path,a\na.jpg,1\na.jpg\n", -EINVAL,
+          "@/l.csv:3: 1 fields where the first line names 2 columns; check commas and quotes" },
         { "path,a\na.jpg,1,\n", -EINVAL, "@/l.csv:2: 3 fields where the first line names 2 columns; check commas and quotes" },
         { "path,a\na.jpg,1\n\na.jpg,x\n", -EINVAL,
           "@/l.csv:4: 'x' in the column 'a' is not a number, as those above are; mend it, or name the column in 'text_columns'" },
@@ -605,9 +609,10 @@ static void test_synthetic(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_directory),         TEST(test_directory_classes), TEST(test_directory_links),  TEST(test_directory_flat),
-        TEST(test_directory_changed), TEST(test_list),              TEST(test_list_classes),     TEST(test_list_broken),
-        TEST(test_tokens),            TEST(test_tokens_broken),     TEST(test_synthetic_floats), TEST(test_synthetic),
+        TEST(test_directory),      TEST(test_directory_classes), TEST(test_directory_links),
+        TEST(test_directory_flat), TEST(test_directory_changed), TEST(test_list),
+        TEST(test_list_classes),   TEST(test_list_broken),       TEST(test_tokens),
+        TEST(test_tokens_broken),  TEST(test_synthetic_floats),  TEST(test_synthetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -318,7 +318,7 @@ static bool only_skippers(const struct feed *feed, const struct slot *slot, cons
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
         uint64_t first, last;
 
-        if (c->state != CONSUMER_ATTACHED || !pins(feed, c, c->untaken, slot))
+        if (!pins(feed, c, c->untaken, slot) && !pins(feed, c, c->at, slot))
             continue;
         if (c == asker || !c->job->skip || !wants(c, c->untaken, slot->seed, slot->epoch, slot->index, &first, &last))
             return false;
@@ -332,7 +332,7 @@ static bool only_skippers(const struct feed *feed, const struct slot *slot, cons
 static void skip_past(struct feed *feed, const struct slot *slot)
 {
     for (struct consumer *c = feed->consumers; c; c = c->next) {
-        if (c->state != CONSUMER_ATTACHED || !pins(feed, c, c->at, slot))
+        if (!pins(feed, c, c->at, slot))
             continue;
         while (c->at.epoch < slot->epoch || (c->at.epoch == slot->epoch && job_range(c->job, c->rank, c->at).index <= slot->index)) {
             c->at = job_after(c->job, c->at);
@@ -385,7 +385,7 @@ static uint64_t spare_distance(const struct feed *feed, const struct slot *slot,
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
         uint64_t ahead;
 
-        if (c->state != CONSUMER_ATTACHED || !pins(feed, c, c->untaken, slot))
+        if (!pins(feed, c, c->untaken, slot))
             continue;
         ahead = distance(c, c->untaken, slot->epoch, slot->index) + (consumer_held(c) >= c->max_held);
         if (ahead == 0 || waits_for(feed, asker, range, c))

@@ -149,6 +149,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "imagerow: %s: %s\n", argv[1], why.text);
     else
         print_plan(&field, &key, value.data, value.size);
+    const bool failed = error || fwrite(row, 1, field.row_bytes, stdout) != field.row_bytes;
     field.decode->worker_close(state);
-    return error || fwrite(row, 1, field.row_bytes, stdout) != field.row_bytes;
+    for (uint32_t i = 0; i < field.n_transforms; i++)
+        free((void *)field.transforms[i].params);
+    free((void *)field.decode_params);
+    free((void *)value.data);
+    free(row);
+    return failed;
 }

@@ -25,7 +25,7 @@ struct pfeed {
     const struct pf_grant_page *grants;
     struct pf_return_page *returns;
     uint64_t next, returned, rung; /* our own counts; see ring.h */
-    uint64_t told;                 /* returns when the daemon was last rung */
+    uint64_t told_returned, told_next; /* `returned` and `next` when the daemon was last rung */
     uint32_t n_held, max_held;
     uint64_t last_flags; /* of the last grant taken, until the epoch's end was told */
     uint64_t epoch;      /* the epoch that the caller knows to be in */

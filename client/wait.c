@@ -35,7 +35,8 @@ void wait_wake_daemon(struct pfeed *pf)
     do
         written = write(pf->event, &one, sizeof(one));
     while (written < 0 && errno == EINTR);
-    pf->told = pf->returned;
+    pf->told_returned = pf->returned;
+    pf->told_next = pf->next;
 }
 
 static int closed_error(struct pfeed *pf, uint32_t closed)
@@ -142,8 +143,11 @@ int wait_take(struct pfeed *pf, struct pf_grant *grant, int timeout_ms)
     int64_t spin_ns = start_ns + pf->spin_ns;
     int rc = look(pf, grant);
 
-    /* Returns that the daemon has not asked for yet may be what it needs to go on. */
-    if (rc == 0 && pf->returned != pf->told && __atomic_load_n(&pf->grants->wake_at, __ATOMIC_RELAXED) != UINT64_MAX)
+    /* The daemon is short of slots and knows neither what was returned since it last looked nor that the last grant was taken:
+     * with either it may go on. `next` and the return are stored (in the return page) before wake_at is loaded. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (rc == 0 && (pf->returned != pf->told_returned || pf->next != pf->told_next) &&
+        __atomic_load_n(&pf->grants->wake_at, __ATOMIC_RELAXED) != UINT64_MAX)
         wait_wake_daemon(pf);
     while (rc == 0 && now_ns < spin_ns && now_ns < deadline_ns) {
         for (int i = 0; i < 32 && rc == 0; i++) {

@@ -40,19 +40,16 @@ static uint32_t count_valid(const struct range *range)
     return range->valid < range->rows ? range->valid : range->rows;
 }
 
-static void count_granted(struct consumer *c, const struct range *range, bool last_of_epoch)
+/* Rows at the end of an epoch that no step holds, told of by one rank: the first of this host, or each where each sees all. */
+static uint64_t left_out(const struct consumer *c)
 {
-    struct job *job = c->job;
+    const struct job *job = c->job;
     uint64_t reached = job->steps * job->terms.stride;
     uint32_t first = 0;
 
-    c->counters.grants++;
-    FEED_ADD(c->feed, rows_granted, range->rows);
-    FEED_ADD(c->feed, rows_padded, range->rows - count_valid(range));
     while (!job->terms.alone && first < job->world && !job->local[first])
         first++;
-    if (last_of_epoch && reached < job->samples && (job->terms.alone || c->rank == first))
-        FEED_ADD(c->feed, rows_left_out, job->samples - reached);
+    return reached < job->samples && (job->terms.alone || c->rank == first) ? job->samples - reached : 0;
 }
 
 static void grant_one(struct consumer *c, struct slot *slot, const struct range *range)
@@ -70,13 +67,18 @@ static void grant_one(struct consumer *c, struct slot *slot, const struct range 
         .flags = last_of_epoch ? PF_GRANT_LAST_OF_EPOCH | (job_over(c->job, after) ? PF_GRANT_LAST : 0) : 0,
     };
 
-    c->out[c->n_out++] = (struct granted){
-        .number = grant.number, .place = c->at, .slot = slot->number, .rows = range->rows, .since_ns = feed_now_ns()
-    };
+    c->out[c->n_out++] = (struct granted){ .number = grant.number,
+                                           .place = c->at,
+                                           .slot = slot->number,
+                                           .rows = range->rows,
+                                           .padded = range->rows - grant.valid,
+                                           .left_out = last_of_epoch ? left_out(c) : 0,
+                                           .since_ns = feed_now_ns() };
     slot->grants++;
     c->published++;
     c->at = after;
-    count_granted(c, range, last_of_epoch);
+    c->counters.grants++;
+    FEED_ADD(c->feed, rows_granted, range->rows);
     pf_grants_publish(c->grants, &grant);
 }
 
@@ -139,6 +141,8 @@ static bool take_return(struct consumer *c, uint64_t number)
             c->counters.returns++;
             c->counters.rows += c->out[i].rows;
             FEED_ADD(c->feed, rows_delivered, c->out[i].rows);
+            FEED_ADD(c->feed, rows_padded, c->out[i].padded);
+            FEED_ADD(c->feed, rows_left_out, c->out[i].left_out);
             settle(c, i);
             return true;
         }
@@ -335,7 +339,7 @@ static void quarantine(struct consumer *c)
     c->state = CONSUMER_QUARANTINED;
     c->feed->dirty = true;
     release_slots(c->feed);
-    log_info("consumer %llu of feed '%s' (job '%s' rank %u, pid %ld) is gone but its process lives: %u batches stay claimed until it ends",
+    log_debug("consumer %llu of feed '%s' (job '%s' rank %u, pid %ld) is gone but its process lives: %u batches stay claimed until it ends",
              (unsigned long long)c->id, c->feed->config->name, c->job_name, c->rank, (long)c->pid, c->n_out);
 }
 

@@ -24,7 +24,8 @@ struct consumer_counters {
 struct granted { /* one grant that is out */
     uint64_t number;
     struct place place;
-    uint32_t slot, rows;
+    uint32_t slot, rows, padded;
+    uint64_t left_out; /* rows of the epoch that come after its last step */
     int64_t since_ns;
 };
 
@@ -56,6 +57,7 @@ struct consumer {
     struct pf_return_page *returns;
     struct place at;    /* next step to be granted */
     struct place ahead;   /* fill_wanted's own (feed.c) */
+    bool had_untaken;     /* when fill_wanted looked last */
     struct place untaken; /* think_back's own (slot.c) */
     uint64_t published; /* grants */
     uint64_t tail;      /* returns that were read */

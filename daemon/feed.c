@@ -313,6 +313,8 @@ static void fill_wanted(struct feed *feed)
 
             if (!consumer_runs(c))
                 continue;
+            if (ahead == 0)
+                c->had_untaken = consumer_held(c) < c->n_out;
             if (ahead == 0 || job_before(c->ahead, c->at)) /* it may have been moved to make room */
                 c->ahead = c->at;
             if (job_over(c->job, c->ahead))
@@ -398,8 +400,12 @@ bool feed_arm(struct feed *feed)
             c->wake_at = wake_at;
             pf_returns_arm(c->grants, wake_at);
         }
-        if (wake_at != UINT64_MAX && pf_returns_tail(c->returns) >= wake_at)
-            again = true; /* it returned before it could see that we sleep */
+        if (wake_at == UINT64_MAX)
+            continue;
+        /* What it did before it could see that we sleep: returned enough, or took its last grant, so that rule 3 of slot.c may
+         * help it now. */
+        if (pf_returns_tail(c->returns) >= wake_at || (c->had_untaken && consumer_held(c) == c->n_out))
+            again = true;
     }
     feed->dirty |= again;
     return again;

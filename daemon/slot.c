@@ -190,7 +190,7 @@ static void mark_wanted(struct feed *feed, struct slot *slot, const struct job *
 /* The rows are in the mask; hands them to the workers. */
 static void open_claims(struct feed *feed, struct slot *slot)
 {
-    uint64_t generation = (slot->claim >> 2 * CLAIM_BITS) + 1;
+    uint64_t generation = (__atomic_load_n(&slot->claim, __ATOMIC_RELAXED) >> 2 * CLAIM_BITS) + 1;
 
     slot->n_rows = 0;
     for (uint32_t row = 0; row < feed->batch; row++)

@@ -176,11 +176,20 @@ static bool drain(int fd, char **text, size_t *size)
     return got > 0;
 }
 
+size_t text_count(const char *text, const char *part)
+{
+    size_t n = 0;
+
+    for (; (text = strstr(text, part)); text += strlen(part))
+        n++;
+    return n;
+}
+
 /* Reads both until their ends, interrupts in between, kills at the limit. */
-static bool follow(pid_t pid, int out, int err, struct run *run, int interrupt_ms)
+static bool follow(pid_t pid, int out, int err, struct run *run, const char *until)
 {
     struct pollfd fds[2] = { { .fd = out, .events = POLLIN }, { .fd = err, .events = POLLIN } };
-    int64_t begin_ms = now_ms(), limit_ms = begin_ms + RUN_LIMIT_MS;
+    int64_t limit_ms = now_ms() + RUN_LIMIT_MS;
     size_t err_size = 0;
     bool killed = false;
 
@@ -190,9 +199,9 @@ static bool follow(pid_t pid, int out, int err, struct run *run, int interrupt_m
             fds[0].fd = -1;
         if (fds[1].fd >= 0 && fds[1].revents && !drain(err, &run->err, &err_size))
             fds[1].fd = -1;
-        if (interrupt_ms && now_ms() > begin_ms + interrupt_ms) {
+        if (until && text_count(run->out, until) >= 3) {
             kill(pid, SIGINT);
-            interrupt_ms = 0;
+            until = NULL;
         }
         if (!killed && now_ms() > limit_ms) {
             kill(pid, SIGKILL);
@@ -202,7 +211,7 @@ static bool follow(pid_t pid, int out, int err, struct run *run, int interrupt_m
     return !killed;
 }
 
-struct run run_pfeedctl(const char *program, const struct fake *fake, const char *const *words, bool terminal, int interrupt_ms)
+struct run run_pfeedctl(const char *program, const struct fake *fake, const char *const *words, bool terminal, const char *until)
 {
     struct winsize size = { .ws_row = 30, .ws_col = 100 };
     struct run run = { .status = -1, .out = calloc(1, 1), .err = calloc(1, 1) };
@@ -218,7 +227,7 @@ struct run run_pfeedctl(const char *program, const struct fake *fake, const char
     close(err[1]);
     if (out[1] >= 0)
         close(out[1]);
-    in_time = follow(pid, out[0], err[0], &run, interrupt_ms);
+    in_time = follow(pid, out[0], err[0], &run, until);
     close(out[0]);
     close(err[0]);
     CHECK(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));

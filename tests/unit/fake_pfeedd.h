@@ -55,8 +55,10 @@ struct run {
     char *out, *err;
     size_t out_size;
 };
-/* words: up to NULL; --socket is added. terminal: standard output is a terminal of 100 x 30. interrupt_ms: SIGINT then; 0: never. */
-struct run run_pfeedctl(const char *program, const struct fake *fake, const char *const *words, bool terminal, int interrupt_ms);
+/* words: up to NULL; --socket is added. terminal: standard output is one of 100 x 30. until: SIGINT as soon as standard output
+ * has this text three times; NULL: never. */
+struct run run_pfeedctl(const char *program, const struct fake *fake, const char *const *words, bool terminal, const char *until);
+size_t text_count(const char *text, const char *part);
 void run_fini(struct run *run);
 /* Whether Python finds the expression over d, the JSON document in text, true. */
 bool json_holds(const char *text, const char *expression);

@@ -218,28 +218,78 @@ char *daemon_output(const struct daemon *daemon)
     return text;
 }
 
+static size_t stat_rows(struct daemon *daemon, uint32_t what, const char *feed, void *rows, size_t row_size, size_t max);
+
+/* Who stands where, and what the slots hold. */
+static void print_inside(struct daemon *daemon)
+{
+    static struct pf_row_consumer consumers[64];
+    static struct pf_row_slot slots[64];
+    static struct pf_row_feed feeds[64];
+    struct pf_row_daemon row;
+    size_t n;
+
+    stat_daemon(daemon, &row);
+    fprintf(stderr, "      up %.3f s, CPU %.3f s, %llu turns, %u workers busy\n", (double)row.uptime_ns / 1e9,
+            (double)row.cpu_ns / 1e9, (unsigned long long)row.wakeups, row.workers_busy);
+    n = stat_rows(daemon, PF_STAT_FEEDS, "", feeds, sizeof(*feeds), 64);
+    for (size_t i = 0; i < n && i < 64; i++)
+        fprintf(stderr, "      feed %s: rows %llu filled, %llu granted, %llu delivered; slots %llu filled, %llu evicted\n",
+                feeds[i].name, (unsigned long long)feeds[i].rows_filled, (unsigned long long)feeds[i].rows_granted,
+                (unsigned long long)feeds[i].rows_delivered, (unsigned long long)feeds[i].slots_filled,
+                (unsigned long long)feeds[i].slots_evicted);
+    n = stat_consumers(daemon, "", consumers, 64);
+    for (size_t i = 0; i < n && i < 64; i++)
+        fprintf(stderr,
+                "      consumer %llu pid %lld %s job '%s' rank %u: at %llu/%llu, %u granted, %u held of %u, state %u %s\n",
+                (unsigned long long)consumers[i].consumer, (long long)consumers[i].pid, consumers[i].feed, consumers[i].job,
+                consumers[i].rank, (unsigned long long)consumers[i].epoch, (unsigned long long)consumers[i].step,
+                consumers[i].granted, consumers[i].held, consumers[i].max_held, consumers[i].state, consumers[i].waits_for);
+    n = stat_slots(daemon, "", slots, 64);
+    for (size_t i = 0; i < n && i < 64; i++)
+        if (slots[i].state != PF_SLOT_FREE)
+            fprintf(stderr, "      slot %u %s: state %u, seed %llu, %llu/%llu, %u of %u rows, %u grants, %u pins\n",
+                    slots[i].slot, slots[i].feed, slots[i].state, (unsigned long long)slots[i].seed,
+                    (unsigned long long)slots[i].epoch, (unsigned long long)slots[i].index, slots[i].rows_done, slots[i].rows,
+                    slots[i].grants, slots[i].pins);
+}
+
 /* After a failure: ended first, so that sanitizers have told what they know. */
+static void end_and_print(struct daemon *daemon)
+{
+    bool ran = daemon->pid;
+    char *text;
+
+    if (ran) {
+        struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+
+        kill(daemon->pid, SIGTERM);
+        if (poll(&end, 1, (int)(scaled_ns(STOP_NS) / MS)) != 1)
+            kill(daemon->pid, SIGKILL);
+        waitpid(daemon->pid, NULL, 0);
+    }
+    text = daemon_output(daemon);
+    fprintf(stderr, "    the daemon %s; its last words:\n%s", ran ? "ran" : "had ended",
+            strlen(text) > PRINTED ? text + strlen(text) - PRINTED : text);
+    free(text);
+    remove_folder(daemon->folder);
+}
+
 void daemons_print(void)
 {
-    for (size_t i = 0; i < DAEMONS && daemons[i]; i++) {
-        struct daemon *daemon = daemons[i];
-        bool ran = daemon->pid;
-        char *text;
+    static bool looked; /* looking may itself fail, and come here again */
 
-        if (ran) {
-            struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+    for (size_t i = 0; i < DAEMONS && daemons[i] && !looked; i++) {
+        struct pollfd dead = { .fd = daemons[i]->control, .events = POLLIN };
 
-            kill(daemon->pid, SIGTERM);
-            if (poll(&end, 1, (int)(scaled_ns(STOP_NS) / MS)) != 1)
-                kill(daemon->pid, SIGKILL);
-            waitpid(daemon->pid, NULL, 0);
+        if (daemons[i]->pid && daemons[i]->control >= 0 && poll(&dead, 1, 0) == 0) {
+            looked = true;
+            print_inside(daemons[i]);
         }
-        text = daemon_output(daemon);
-        fprintf(stderr, "    the daemon %s; its last words:\n%s", ran ? "ran" : "had ended",
-                strlen(text) > PRINTED ? text + strlen(text) - PRINTED : text);
-        free(text);
-        remove_folder(daemon->folder);
     }
+    looked = true;
+    for (size_t i = 0; i < DAEMONS && daemons[i]; i++)
+        end_and_print(daemons[i]);
 }
 
 static void close_all(struct daemon *daemon)
@@ -382,6 +432,7 @@ void process_read(pid_t pid, struct process *process)
     CHECK(read_text(path, text, sizeof(text)), "cannot read %s", path);
     process->threads = (unsigned)number_after(text, "\nThreads:");
     process->rss_bytes = number_after(text, "\nVmRSS:") * 1024;
+    process->anon_bytes = number_after(text, "\nRssAnon:") * 1024;
     process->shmem_bytes = number_after(text, "\nRssShmem:") * 1024;
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     folder = opendir(path);

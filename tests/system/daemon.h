@@ -46,8 +46,8 @@ bool feed_at_rest(struct daemon *daemon, const char *feed);
 
 struct process {
     unsigned descriptors, threads;
-    uint64_t rss_bytes, shmem_bytes; /* resident; of it shared memory */
-    uint64_t switches;               /* context switches of all threads: how often one of them ran */
+    uint64_t rss_bytes, anon_bytes, shmem_bytes; /* resident; of it private memory, shared memory (the rest is files: its code) */
+    uint64_t switches;                           /* context switches of all threads: how often one of them ran */
 };
 void process_read(pid_t pid, struct process *process);
 

@@ -306,6 +306,97 @@ static void run_kind(const void *arg)
     daemon_stop(&daemon);
 }
 
+/* ---- many at once, few slots ---------------------------------------------------------------------------------------- */
+
+#define CROWD_SAMPLES 97u
+#define CROWD_ROUNDS  60u
+
+/* Jobs that start when they like, at different places and with orders of their own, with hardly more slots than they need: slots
+ * are given up and filled again, grants are revoked, and every job's history is as if it were alone. */
+static void crowd_round(struct daemon *daemon, const struct kind *kind)
+{
+    static struct epoch known[2][EPOCHS];
+    static const struct {
+        const char *name;
+        uint32_t world, batch, order;
+    } jobs[] = { { "pair", 2, 0, 0 }, { "single", 1, 0, 0 }, { "apart", 1, 0, 1 }, { "small", 2, 2, 1 } };
+    struct history *histories[sizeof(jobs) / sizeof(*jobs)][2];
+    struct plan plans[sizeof(jobs) / sizeof(*jobs)][2];
+    struct trainer *trainers[sizeof(jobs) / sizeof(*jobs)][2];
+
+    for (size_t i = 0; i < sizeof(jobs) / sizeof(*jobs); i++)
+        for (uint32_t rank = 0; rank < jobs[i].world; rank++) {
+            histories[i][rank] = history_create(EPOCHS * CROWD_SAMPLES, EPOCHS * (CROWD_SAMPLES + BATCH));
+            plans[i][rank] = (struct plan){ .daemon = daemon,
+                                            .feed = "crowd",
+                                            .job = jobs[i].name,
+                                            .rank = rank,
+                                            .world = jobs[i].world,
+                                            .batch = jobs[i].batch,
+                                            .epochs = EPOCHS,
+                                            .max_held = 1,
+                                            .seed = jobs[i].order ? 77 : 0,
+                                            .history = histories[i][rank] };
+            trainers[i][rank] = trainer_start(jobs[i].name, train, &plans[i][rank]);
+        }
+    for (size_t i = 0; i < sizeof(jobs) / sizeof(*jobs); i++)
+        for (uint32_t rank = 0; rank < jobs[i].world; rank++)
+            trainer_wait(trainers[i][rank]);
+    for (size_t i = 0; i < sizeof(jobs) / sizeof(*jobs); i++) {
+        struct job job = { .kind = kind, .samples = CROWD_SAMPLES, .world = jobs[i].world, .ranks = histories[i] };
+        uint64_t group;
+
+        job.rank_rows = jobs[i].batch ? jobs[i].batch : BATCH / jobs[i].world;
+        group = (uint64_t)job.rank_rows * job.world;
+        job.steps = is(kind->tail, "drop") ? CROWD_SAMPLES / group : (CROWD_SAMPLES + group - 1) / group;
+        snprintf(job.name, sizeof(job.name), "%s in the crowd", jobs[i].name);
+        check_job(&job, known[jobs[i].order]);
+        for (uint32_t rank = 0; rank < jobs[i].world; rank++)
+            history_destroy(histories[i][rank]);
+    }
+}
+
+/* What each job of a round gets of an epoch, in rows. */
+static uint64_t crowd_rows(const struct kind *kind)
+{
+    const uint64_t groups[] = { BATCH, BATCH, BATCH, 4 };
+    uint64_t rows = 0;
+
+    for (size_t i = 0; i < 4; i++)
+        rows += is(kind->tail, "drop") ? CROWD_SAMPLES / groups[i] * groups[i]
+                                       : (CROWD_SAMPLES + groups[i] - 1) / groups[i] * groups[i];
+    return rows;
+}
+
+static void run_crowd(const void *arg)
+{
+    const struct kind *kind = arg;
+    const uint64_t all = 4 * CROWD_SAMPLES, rows = crowd_rows(kind), times = EPOCHS * CROWD_ROUNDS;
+    static struct daemon daemon;
+    struct pf_row_feed feed;
+    char yaml[512];
+
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  crowd:\n    source: { type: synthetic, rows: %u }\n"
+             "    shuffle: { mode: global, seed: 42 }\n    batch: %u\n    tail: %s\n    slots: 12\n"
+             "    fields: { x: { dtype: float32, shape: [4] } }\n",
+             CROWD_SAMPLES, BATCH, kind->tail);
+    daemon_start(&daemon, yaml);
+    for (unsigned round = 0; round < CROWD_ROUNDS; round++)
+        crowd_round(&daemon, kind);
+    UNTIL(feed_at_rest(&daemon, "crowd"));
+    stat_feed(&daemon, "crowd", &feed);
+    note("%llu rows granted, %llu filled, %llu slots given up early", (unsigned long long)feed.rows_granted,
+         (unsigned long long)feed.rows_filled, (unsigned long long)feed.slots_evicted);
+    CHECK(feed.rows_granted == times * rows && feed.rows_delivered == times * rows, "%llu rows granted, %llu delivered, not %llu",
+          (unsigned long long)feed.rows_granted, (unsigned long long)feed.rows_delivered, (unsigned long long)(times * rows));
+    CHECK(feed.rows_padded == times * (rows > all ? rows - all : 0), "%llu rows padded, not %llu",
+          (unsigned long long)feed.rows_padded, (unsigned long long)(times * (rows > all ? rows - all : 0)));
+    CHECK(feed.rows_left_out == times * (rows < all ? all - rows : 0), "%llu rows left out, not %llu",
+          (unsigned long long)feed.rows_left_out, (unsigned long long)(times * (rows < all ? all - rows : 0)));
+    daemon_stop(&daemon);
+}
+
 /* ---- refusals ------------------------------------------------------------------------------------------------------- */
 
 static void run_refused(struct daemon *daemon, const char *feed, uint32_t world, uint32_t batch, const char *word)
@@ -410,6 +501,8 @@ int main(int argc, char **argv)
         KIND("each", "pad", false),
         KIND("each", "partial", true),
         KIND("each", "partial", false),
+        { "crowd, drop", run_crowd, &(const struct kind){ "split", "drop", true } },
+        { "crowd, pad", run_crowd, &(const struct kind){ "split", "pad", true } },
         { "no samples: synthetic", run_empty_synthetic, NULL },
         { "no samples: directory", run_empty_directory, NULL },
         { "uneven divisions", run_uneven, NULL },

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How pfeedd starts and ends, as an administrator meets it: its options and exit codes, READY, STATUS and STOPPING, a socket from
+ * systemd (LISTEN_FDS), the lock against a second daemon and the socket of a dead one, a budget that the machine has not got,
+ * and SIGTERM while a worker is stuck.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "history.h"
+
+#define ARGS 8
+
+static const char plain[] = "version: 1\ndaemon: { workers: 1, memory: 64MiB }\nfeeds:\n  spine:\n"
+                            "    source: { type: synthetic, rows: 64 }\n    batch: 8\n    slots: 4\n"
+                            "    fields: { x: { dtype: float32, shape: [16] } }\n";
+
+/* Runs pfeedd to its end: its exit status, and what it printed on either stream. */
+static int run(char *const args[], char *printed, size_t size)
+{
+    const char *program = getenv("PFEED_DAEMON");
+    char *full[ARGS + 2] = { (char *)(uintptr_t)program };
+    int ends[2], status;
+    size_t at = 0;
+    ssize_t got;
+    pid_t pid;
+
+    for (int i = 0; args[i]; i++)
+        full[i + 1] = args[i];
+    CHECK(pipe2(ends, O_CLOEXEC) == 0, "pipe: %s", strerror(errno));
+    fflush(NULL);
+    pid = fork();
+    CHECK(pid >= 0, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        dup2(ends[1], 1);
+        dup2(ends[1], 2);
+        alarm(60);
+        execv(program, full);
+        _exit(127);
+    }
+    close(ends[1]);
+    while ((got = read(ends[0], printed + at, size - 1 - at)) > 0)
+        at += (size_t)got;
+    printed[at] = 0;
+    close(ends[0]);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status), "pfeedd %s did not exit by itself", args[0]);
+    return WEXITSTATUS(status);
+}
+
+static void expect(char *const args[], int status, const char *words)
+{
+    static char printed[65536];
+    int got = run(args, printed, sizeof(printed));
+
+    CHECK(got == status, "pfeedd %s ended with %d, not %d: %s", args[0], got, status, printed);
+    CHECK(strstr(printed, words), "pfeedd %s does not say '%s': %s", args[0], words, printed);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "cannot write %s", path);
+}
+
+static void run_options(const void *arg)
+{
+    char folder[] = "/tmp/pfeed-test-XXXXXX", good[64], bad[64], huge[64], words[128];
+
+    CHECK(mkdtemp(folder), "mkdtemp: %s", strerror(errno));
+    snprintf(good, sizeof(good), "%s/good.yaml", folder);
+    snprintf(bad, sizeof(bad), "%s/bad.yaml", folder);
+    snprintf(huge, sizeof(huge), "%s/huge.yaml", folder);
+    write_file(good, plain);
+    write_file(bad, "version: 1\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 64 }\n    btch: 8\n"
+                    "    fields: { x: { dtype: float32, shape: [16] } }\n");
+    write_file(huge, "version: 1\ndaemon: { workers: 1, memory: 512TiB }\nfeeds:\n  spine:\n"
+                     "    source: { type: synthetic, rows: 64 }\n    batch: 8\n    fields: { x: { dtype: float32, shape: [16] } }\n");
+    expect((char *[]){ "--help", NULL }, 0, "--dump-config");
+    expect((char *[]){ "--version", NULL }, 0, PFEED_VERSION);
+    expect((char *[]){ "--nonsense", NULL }, 2, "--help");
+    expect((char *[]){ "nonsense", NULL }, 2, "nonsense");
+    expect((char *[]){ "--log-level", "loud", NULL }, 2, "debug");
+    expect((char *[]){ "--check", good, NULL }, 0, "fine");
+    snprintf(words, sizeof(words), "%s:5:5: ", bad);
+    expect((char *[]){ "--check", bad, NULL }, 78, words);
+    expect((char *[]){ "--check", bad, NULL }, 78, "did you mean 'batch'");
+    expect((char *[]){ "--config", bad, NULL }, 78, words);
+    expect((char *[]){ "--config", "/nonexistent/pfeed.yaml", NULL }, 78, "/nonexistent/pfeed.yaml");
+    expect((char *[]){ "--dump-config", "--config", good, NULL }, 0, "good.yaml:6");
+    snprintf(words, sizeof(words), "%s/a.sock", folder);
+    expect((char *[]){ "--config", huge, "--socket", words, NULL }, 78, "MiB");
+    unsetenv("XDG_RUNTIME_DIR");
+    expect((char *[]){ "--user", "--config", good, NULL }, 78, "XDG_RUNTIME_DIR");
+    setenv("XDG_RUNTIME_DIR", folder, 1);
+    remove_folder(folder);
+}
+
+/* Everything that came on the notify socket from now until `words` did. */
+static void await_notice(const struct daemon *daemon, const char *words)
+{
+    int64_t deadline_ns = now_ns() + scaled_ns(30 * SECOND);
+    char text[4096];
+
+    for (;;) {
+        struct pollfd poll_fd = { .fd = daemon->notify, .events = POLLIN };
+        ssize_t n;
+
+        CHECK(now_ns() < deadline_ns, "the daemon did not tell systemd '%s'", words);
+        poll(&poll_fd, 1, 100);
+        n = recv(daemon->notify, text, sizeof(text) - 1, MSG_DONTWAIT);
+        if (n < 0)
+            continue;
+        text[n] = 0;
+        if (strstr(text, words))
+            return;
+    }
+}
+
+static void run_notices(const void *arg)
+{
+    struct daemon pfeedd;
+    int status;
+
+    daemon_start(&pfeedd, plain);
+    CHECK(kill(pfeedd.pid, SIGTERM) == 0, "kill: %s", strerror(errno));
+    await_notice(&pfeedd, "STOPPING=1");
+    CHECK(waitpid(pfeedd.pid, &status, 0) == pfeedd.pid && status == 0, "it ended with 0x%x", (unsigned)status);
+    pfeedd.pid = 0;
+    CHECK(access(pfeedd.socket, F_OK) != 0, "its socket is still there");
+}
+
+static void run_second(const void *arg)
+{
+    struct pf_row_daemon row;
+    struct daemon pfeedd;
+    char words[64];
+
+    daemon_start(&pfeedd, plain);
+    snprintf(words, sizeof(words), "pid %ld", (long)pfeedd.pid);
+    expect((char *[]){ "--config", pfeedd.config, "--socket", pfeedd.socket, NULL }, 1, words);
+    stat_daemon(&pfeedd, &row);
+    CHECK(row.pid == (uint64_t)pfeedd.pid, "the first daemon no longer answers");
+    daemon_kill(&pfeedd);
+    CHECK(access(pfeedd.socket, F_OK) == 0, "a killed daemon leaves its socket");
+    daemon_again(&pfeedd); /* takes the dead one's socket over */
+    daemon_stop(&pfeedd);
+}
+
+/* As systemd does it: descriptor 3 listens already, LISTEN_PID names the process. */
+static void run_activation(const void *arg)
+{
+    char folder[] = "/tmp/pfeed-test-XXXXXX", config[64];
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const char *program = getenv("PFEED_DAEMON");
+    struct pfeed_options options = { .size = sizeof(options), .feed = "spine", .epochs = 1, .socket = address.sun_path };
+    struct pfeed_batch *batch;
+    struct pfeed *pf = NULL;
+    int listener, status, rc;
+    pid_t pid;
+
+#ifndef HAVE_SYSTEMD
+    skip("built without libsystemd");
+#endif
+    CHECK(mkdtemp(folder), "mkdtemp: %s", strerror(errno));
+    snprintf(config, sizeof(config), "%s/pfeed.yaml", folder);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/given.sock", folder);
+    write_file(config, plain);
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 16) == 0,
+          "cannot listen: %s", strerror(errno));
+    fflush(NULL);
+    pid = fork();
+    CHECK(pid >= 0, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        char own[32];
+
+        alarm(60);
+        snprintf(own, sizeof(own), "%ld", (long)getpid());
+        setenv("LISTEN_PID", own, 1);
+        setenv("LISTEN_FDS", "1", 1);
+        if (listener == 3)
+            fcntl(3, F_SETFD, 0);
+        else
+            dup2(listener, 3);
+        execl(program, program, "--config", config, (char *)NULL);
+        _exit(127);
+    }
+    close(listener);
+    rc = pfeed_open(&pf, &options); /* connects at once, waits until the daemon accepts */
+    CHECK(rc == 0, "pfeed_open: %s", pfeed_error(NULL));
+    CHECK(pfeed_next(pf, &batch, 30000) == 0 && pfeed_done(pf, batch) == 0, "pfeed_next: %s", pfeed_error(pf));
+    pfeed_close(pf);
+    CHECK(kill(pid, SIGTERM) == 0 && waitpid(pid, &status, 0) == pid && status == 0, "it ended with 0x%x", (unsigned)status);
+    CHECK(access(address.sun_path, F_OK) == 0, "it removed a socket that is not its own");
+    remove_folder(folder);
+}
+
+static void ask(void *arg)
+{
+    struct pfeed *pf = plan_open(arg);
+    struct pfeed_batch *batch;
+    int rc = pfeed_next(pf, &batch, 300000);
+
+    CHECK(rc == -EPIPE, "pfeed_next said %d: %s", rc, pfeed_error(pf));
+    pfeed_close(pf);
+}
+
+/* A read that takes ten seconds. daemon_stop allows 2 s. */
+static void run_stuck(const void *arg)
+{
+    struct daemon pfeedd;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    struct trainer *trainer;
+
+    daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 1, memory: 64MiB }\nfeeds:\n  spine:\n"
+                          "    source: { type: synthetic, rows: 64, delay_us: 10000000 }\n    batch: 8\n    slots: 4\n"
+                          "    fields: { x: { dtype: float32, shape: [16] } }\n");
+    trainer = trainer_start("asking", ask, &plan);
+    UNTIL(feed_now(&pfeedd, "spine").filling > 0);
+    daemon_stop(&pfeedd);
+    trainer_wait(trainer);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct test tests[] = {
+        { "options and exit codes", run_options, NULL },
+        { "notices to systemd", run_notices, NULL },
+        { "a second daemon, a dead one", run_second, NULL },
+        { "socket activation", run_activation, NULL },
+        { "SIGTERM with a stuck worker", run_stuck, NULL },
+    };
+
+    return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
+}

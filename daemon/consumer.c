@@ -18,11 +18,16 @@
 #include "server.h"
 
 static uint64_t next_id = 1;
-static uint32_t dropped;
+static uint32_t dropped, n_consumers; /* n_consumers: quarantined ones count, too */
 
 uint32_t consumer_dropped(void)
 {
     return dropped;
+}
+
+uint32_t consumer_count(void)
+{
+    return n_consumers;
 }
 
 /* ---- grants and returns --------------------------------------------------------------------------------------------- */
@@ -152,13 +157,21 @@ static bool take_return(struct consumer *c, uint64_t number)
 /* The taken word, if it can be what an honest consumer wrote. */
 static bool read_taken(struct consumer *c)
 {
-    /* Loaded after the tail: what was returned had been taken before. */
     uint64_t taken = __atomic_load_n(&c->returns->taken, __ATOMIC_ACQUIRE);
 
     if (taken < c->taken || taken > c->published)
         return false;
     c->taken = taken;
     return true;
+}
+
+static uint32_t count_taken(const struct consumer *c, uint64_t taken)
+{
+    uint32_t held = 0;
+
+    while (held < c->n_out && c->out[held].number < taken)
+        held++;
+    return held;
 }
 
 /* Whether every return up to tail was of a taken, outstanding grant; stops at the first that was not. */
@@ -178,16 +191,22 @@ static bool read_returns(struct consumer *c, uint64_t tail, uint64_t *bad)
 
 bool consumer_drain(struct consumer *c)
 {
-    uint64_t tail = pf_returns_tail(c->returns), bad;
+    uint64_t before, tail, bad;
 
-    if (tail == c->tail)
-        return true;
+    /* Loaded before the tail: whoever took one more than max_held had returned one that the tail covers. */
+    if (!read_taken(c))
+        return misbehaves(c, "takes what was not granted", c->published);
+    before = c->taken;
+    tail = pf_returns_tail(c->returns);
     if (tail - c->tail > c->n_out)
         return misbehaves(c, "more returns than grants are out", tail);
-    if (!read_taken(c))
+    /* And once more after it: what was returned had been taken. */
+    if (tail != c->tail && !read_taken(c))
         return misbehaves(c, "takes what was not granted", c->published);
     if (!read_returns(c, tail, &bad))
         return misbehaves(c, "returns a grant that is not out", bad);
+    if (count_taken(c, before) > c->max_held)
+        return misbehaves(c, "holds more than max_held", count_taken(c, before));
     return true;
 }
 
@@ -212,12 +231,7 @@ bool consumer_revoke(struct consumer *c)
 
 uint32_t consumer_held(const struct consumer *c)
 {
-    uint64_t taken = __atomic_load_n(&c->returns->taken, __ATOMIC_ACQUIRE);
-    uint32_t held = 0;
-
-    while (held < c->n_out && c->out[held].number < taken)
-        held++;
-    return held;
+    return c->returns ? count_taken(c, __atomic_load_n(&c->returns->taken, __ATOMIC_ACQUIRE)) : c->n_out;
 }
 
 bool consumer_has(const struct consumer *c, uint32_t slot)
@@ -273,6 +287,19 @@ static void release_slots(struct feed *feed)
         slot_release(feed, &feed->slots[s]);
 }
 
+static void close_lane(struct consumer *c)
+{
+    if (c->event.fd >= 0) {
+        loop_remove(c->loop, &c->event);
+        close(c->event.fd);
+        c->event.fd = -1;
+    }
+    segment_destroy(&c->grant_segment);
+    segment_destroy(&c->return_segment);
+    c->grants = NULL;
+    c->returns = NULL;
+}
+
 void consumer_destroy(struct consumer *c)
 {
     struct feed *feed = c->feed;
@@ -291,12 +318,8 @@ void consumer_destroy(struct consumer *c)
         loop_remove(c->loop, &c->process);
         close(c->process.fd);
     }
-    if (c->event.fd >= 0) {
-        loop_remove(c->loop, &c->event);
-        close(c->event.fd);
-    }
-    segment_destroy(&c->grant_segment);
-    segment_destroy(&c->return_segment);
+    close_lane(c);
+    n_consumers--;
     free(c);
 }
 
@@ -327,20 +350,23 @@ static void bury(struct consumer *c)
     consumer_destroy(c);
 }
 
-/* Its process lives: what it took stays claimed, the rest comes back. */
+/* Its process lives: what it took stays claimed, the rest comes back. An honest consumer holds no more than max_held; what one
+ * that wrote nonsense may have taken beyond is its own loss. */
 static void quarantine(struct consumer *c)
 {
     uint64_t from;
 
-    if (pf_grants_revoke(c->returns, c->taken, c->published, &from) == 0)
-        while (c->n_out > 0 && c->out[c->n_out - 1].number >= from)
-            settle(c, c->n_out - 1);
+    if (pf_grants_revoke(c->returns, c->taken, c->published, &from) < 0)
+        from = UINT64_MAX;
+    while (c->n_out > 0 && (c->out[c->n_out - 1].number >= from || c->n_out > c->max_held))
+        settle(c, c->n_out - 1);
     leave_job(c);
     c->state = CONSUMER_QUARANTINED;
+    close_lane(c);
     c->feed->dirty = true;
     release_slots(c->feed);
     log_debug("consumer %llu of feed '%s' (job '%s' rank %u, pid %ld) is gone but its process lives: %u batches stay claimed until it ends",
-             (unsigned long long)c->id, c->feed->config->name, c->job_name, c->rank, (long)c->pid, c->n_out);
+              (unsigned long long)c->id, c->feed->config->name, c->job_name, c->rank, (long)c->pid, c->n_out);
 }
 
 void consumer_detach(struct consumer *c)
@@ -599,6 +625,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
                             .event = { .fd = -1, .call = on_event },
                             .grant_segment = { .fd = -1, .reader = -1 },
                             .return_segment = { .fd = -1, .reader = -1 } };
+    n_consumers++;
     memcpy(c->job_name, request->job, sizeof(c->job_name));
     rc = make_lane(c, why);
     if (rc < 0)

@@ -53,7 +53,7 @@ struct consumer {
     struct watch process; /* its pidfd, or -1 */
     struct watch event;   /* its eventfd: never read, edge-triggered */
     struct segment grant_segment, return_segment;
-    struct pf_grant_page *grants;
+    struct pf_grant_page *grants; /* NULL once quarantined */
     struct pf_return_page *returns;
     struct place at;    /* next step to be granted */
     struct place ahead;   /* fill_wanted's own (feed.c) */
@@ -113,5 +113,6 @@ static inline bool consumer_runs(const struct consumer *c)
 }
 
 uint32_t consumer_dropped(void); /* since start, for what they wrote */
+uint32_t consumer_count(void);   /* that there are, attached and quarantined */
 
 #endif

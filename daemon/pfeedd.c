@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -442,6 +443,17 @@ static void block_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* A consumer takes seven descriptors; the soft limit is often 1,024 for the sake of select(), which is not used here. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int serve(struct daemon *daemon, const struct options *options)
 {
     const struct group *group = getgrnam("pfeed");
@@ -452,6 +464,7 @@ static int serve(struct daemon *daemon, const struct options *options)
     int lock = -1, fd = inherited_socket(), rc;
     bool inherited = fd >= 0;
 
+    raise_limits();
     daemon->start_ns = feed_now_ns();
     daemon->have_pfeed_group = group != NULL;
     daemon->pfeed_group = group ? group->gr_gid : 0;

@@ -40,7 +40,7 @@ struct server {
     struct daemon *daemon;
     struct watch listen;
     struct connection *connections;
-    uint32_t n_connections, n_consumers;
+    uint32_t n_connections;
 };
 
 /* ---- peers ---------------------------------------------------------------------------------------------------------- */
@@ -120,10 +120,8 @@ static void finish(struct connection *connection)
     *link = connection->next;
     server->n_connections--;
     free(connection);
-    if (consumer) {
-        server->n_consumers--;
+    if (consumer)
         consumer_hangup(consumer);
-    }
 }
 
 /* 0, or -errno: the peer does not read, or has gone. */
@@ -171,7 +169,6 @@ void server_close(struct connection *connection, const char *sentence)
     if (sentence)
         send_error(connection, -ESTALE, sentence);
     connection->consumer = NULL;
-    connection->server->n_consumers--;
     shutdown(connection->watch.fd, SHUT_RDWR);
     finish(connection);
 }
@@ -234,8 +231,7 @@ static struct feed *allowed_feed(struct connection *connection, const char *name
 
 static int on_attach(struct connection *connection, const struct pf_ctl_attach *request)
 {
-    struct server *server = connection->server;
-    struct daemon *daemon = server->daemon;
+    struct daemon *daemon = connection->server->daemon;
     struct consumer_peer peer = { .pid = connection->peer.pid, .uid = connection->peer.uid };
     struct pf_ctl_attached reply;
     struct problem why;
@@ -249,8 +245,8 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
     feed = allowed_feed(connection, request->feed, &rc);
     if (!feed)
         return rc;
-    if (server->n_consumers >= (uint64_t)daemon->config->daemon.max_consumers)
-        return send_error(connection, -EUSERS, "there are as many consumers as `daemon: max_consumers` allows");
+    if (consumer_count() >= (uint64_t)daemon->config->daemon.max_consumers)
+        return send_error(connection, -EUSERS, "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until their process ends)");
     peer.pidfd = open_pidfd(connection->watch.fd, peer.pid);
     if (peer.pidfd < 0 && peer.pid > 0)
         return send_error(connection, -ESRCH, "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
@@ -263,7 +259,6 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
     }
     connection->consumer->connection = connection;
     connection->attached_once = true;
-    server->n_consumers++;
     log_info("consumer %llu: pid %ld, uid %u, feed '%s', job '%s' rank %u of %u, %u rows a step%s", (unsigned long long)reply.consumer,
              (long)peer.pid, peer.uid, request->feed, request->job, request->rank, request->world, reply.batch,
              peer.pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
@@ -287,7 +282,6 @@ static int on_detach(struct connection *connection)
     if (!consumer)
         return -EPROTO;
     connection->consumer = NULL;
-    connection->server->n_consumers--;
     consumer_detach(consumer);
     return send_ok(connection);
 }

@@ -111,16 +111,12 @@ static void about_feed(struct feed *feed, struct reply *reply)
 static void about_holders(const struct feed *feed, const struct slot *slot, struct pf_row_slot *row)
 {
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
-        uint64_t taken = __atomic_load_n(&c->returns->taken, __ATOMIC_ACQUIRE);
-        uint32_t out = 0, held = 0;
+        uint32_t taken = consumer_held(c), held = 0;
 
-        for (uint32_t i = 0; i < c->n_out; i++)
-            if (c->out[i].slot == slot->number) {
-                out++;
-                held += c->out[i].number < taken;
-            }
-        if (out == 0)
+        if (!consumer_has(c, slot->number))
             continue;
+        for (uint32_t i = 0; i < taken; i++)
+            held += c->out[i].slot == slot->number;
         if (row->n_holders < PF_HOLDERS) {
             row->holders[row->n_holders].consumer = c->id;
             row->holders[row->n_holders].rank = c->rank;
@@ -191,6 +187,8 @@ static void about_consumers(const struct feed *feed, struct reply *reply)
 #undef PF_COUNTER
 #undef PF_COUNTER_feed
 #undef PF_COUNTER_consumer
+        if (!c->returns)
+            continue;
         row->wait_ns = __atomic_load_n(&c->returns->wait_ns, __ATOMIC_RELAXED);
         row->waits = __atomic_load_n(&c->returns->waits, __ATOMIC_RELAXED);
     }

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DESIGN section 6, validation: a consumer that writes nonsense into all that it can write is dropped with a counted reason and
+ * harms nobody. 10,000 rounds: each attaches, is granted batches, and then breaks one rule: random bytes all over the return
+ * page, or a return that is unknown, double or far ahead, or a `taken` that runs ahead, goes back or holds more than max_held;
+ * with its eventfd filled to the brim and switched to blocking. Honest trainers run beside it and check every row against what
+ * they saw before it came. Then: what a dropped consumer holds comes back when its process ends, and not before. And the control
+ * socket: messages that are not sound.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "history.h"
+#include "ring.h"
+
+#define ROUNDS     10000u
+#define A_PROCESS  8u /* rounds of one process; what they hold comes back when it ends */
+#define ROWS       256u
+#define BATCH      8u
+#define SLOTS      48u
+#define MAX_HELD   2u
+
+static struct daemon pfeedd;
+
+struct shared {
+    uint32_t known, stop, holding;
+    uint64_t reference[ROWS]; /* hash by id, from before the attack */
+    uint64_t epochs[3];       /* that the honest trainers finished */
+};
+static struct shared *shared;
+
+/* ---- honest trainers ------------------------------------------------------------------------------------------------ */
+
+static uint64_t row_hash(const struct pfeed_batch *batch, uint32_t row)
+{
+    const struct pfeed_tensor *x = pfeed_tensor(batch, "x");
+
+    return hash_bytes(1, (const float *)x->data + (size_t)row * (size_t)x->strides[0], (size_t)x->strides[0] * sizeof(float));
+}
+
+static void learn(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .epochs = 1 };
+    struct pfeed *pf = plan_open(&plan);
+    int64_t steps = pfeed_length(pf);
+
+    (void)arg;
+    while (steps-- > 0) {
+        struct pfeed_batch *batch = must_next(pf);
+        const struct pfeed_info *info = pfeed_info(batch);
+
+        for (uint32_t i = 0; i < info->rows; i++)
+            shared->reference[info->ids[i]] = row_hash(batch, i);
+        must_done(pf, batch);
+    }
+    pfeed_close(pf);
+}
+
+static void be_honest(void *arg)
+{
+    uint32_t me = (uint32_t)(uintptr_t)arg;
+    struct plan plan = {
+        .daemon = &pfeedd, .feed = "spine", .job = me < 2 ? "pair" : "single", .rank = me < 2 ? me : 0, .world = me < 2 ? 2 : 1
+    };
+    struct pfeed *pf = plan_open(&plan);
+    uint64_t length = (uint64_t)pfeed_length(pf), step = 0;
+
+    for (; !word_get(&shared->stop); step++) {
+        struct pfeed_batch *batch = must_next(pf);
+        const struct pfeed_info *info = pfeed_info(batch);
+
+        CHECK(info->epoch == step / length && info->step == step % length, "the history has a hole");
+        for (uint32_t i = 0; i < info->rows; i++)
+            CHECK(row_hash(batch, i) == shared->reference[info->ids[i]], "sample %llu has other bytes than before",
+                  (unsigned long long)info->ids[i]);
+        must_done(pf, batch);
+        count_set(&shared->epochs[me], (step + 1) / length);
+    }
+    pfeed_close(pf);
+}
+
+/* ---- hostile ones --------------------------------------------------------------------------------------------------- */
+
+struct lane {
+    int connection, event;
+    const struct pf_grant_page *grants;
+    struct pf_return_page *returns;
+};
+
+static int connect_daemon(void)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    strcpy(address.sun_path, pfeedd.socket);
+    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "connect: %s", strerror(errno));
+    return fd;
+}
+
+static void attach(struct lane *lane)
+{
+    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) },
+                                     .feed = "spine",
+                                     .world = 1,
+                                     .max_held = MAX_HELD };
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(PF_ATTACH_FDS * sizeof(int))];
+    } control;
+    union {
+        struct pf_ctl_attached attached;
+        struct pf_ctl_error error;
+    } message;
+    struct iovec part = { &message, sizeof(message) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
+    int fds[PF_ATTACH_FDS];
+    ssize_t got;
+
+    lane->connection = connect_daemon();
+    CHECK(send(lane->connection, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
+    got = recvmsg(lane->connection, &header, MSG_CMSG_CLOEXEC);
+    CHECK(got == sizeof(message.attached) && message.attached.head.type == PF_CTL_ATTACHED, "refused: %s",
+          got == sizeof(message.error) ? message.error.text : "?");
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof(fds));
+    lane->grants = mmap(NULL, sizeof(*lane->grants), PROT_READ, MAP_SHARED, fds[PF_FD_GRANT], 0);
+    lane->returns = mmap(NULL, sizeof(*lane->returns), PROT_READ | PROT_WRITE, MAP_SHARED, fds[PF_FD_RETURN], 0);
+    CHECK(lane->grants != MAP_FAILED && lane->returns != MAP_FAILED, "mmap: %s", strerror(errno));
+    lane->event = fds[PF_FD_EVENT];
+    for (int i = PF_FD_ARENA; i <= PF_FD_RETURN; i++)
+        close(fds[i]);
+}
+
+static void leave(struct lane *lane)
+{
+    close(lane->connection);
+    close(lane->event);
+    munmap((void *)lane->grants, sizeof(*lane->grants));
+    munmap(lane->returns, sizeof(*lane->returns));
+}
+
+static void ring_bell(struct lane *lane)
+{
+    uint64_t most = UINT64_MAX - 1, one = 1;
+
+    fcntl(lane->event, F_SETFL, fcntl(lane->event, F_GETFL) | O_NONBLOCK);
+    if (write(lane->event, &most, sizeof(most)) < 0 && write(lane->event, &one, sizeof(one)) < 0)
+        CHECK(errno == EAGAIN, "write to an eventfd: %s", strerror(errno));
+    fcntl(lane->event, F_SETFL, 0); /* blocking, and full: whoever writes to it now hangs */
+}
+
+static void store_return(struct lane *lane, uint64_t count, uint64_t number)
+{
+    lane->returns->numbers[(count - 1) % PF_RING] = number;
+    __atomic_store_n(&lane->returns->returned, count, __ATOMIC_RELEASE);
+}
+
+static uint64_t take_some(struct lane *lane, uint64_t n)
+{
+    struct pf_grant grant = { 0 };
+    uint64_t next = 0, taken = 0;
+
+    UNTIL(taken == n)
+    {
+        taken += (uint64_t)pf_grants_take(lane->grants, lane->returns, &next, &grant);
+    }
+    return grant.number;
+}
+
+enum trick { NOISE, UNKNOWN, DOUBLE, FAR_AHEAD, TAKEN_AHEAD, TAKEN_BACK, HOARD, UNTAKEN, TRICKS };
+
+static void play(struct lane *lane, enum trick trick, struct random *random)
+{
+    uint64_t number;
+
+    switch (trick) {
+    case NOISE:
+        for (size_t at = sizeof(struct pf_head); at + 8 <= sizeof(*lane->returns); at += 8)
+            *(volatile uint64_t *)((uint8_t *)lane->returns + at) = mix(random_below(random, UINT64_MAX)) | UINT64_C(1) << 63;
+        break;
+    case UNKNOWN:
+        take_some(lane, 1);
+        store_return(lane, 1, UINT64_C(1) << 40 | random_below(random, 1000));
+        break;
+    case DOUBLE:
+        number = take_some(lane, 2);
+        lane->returns->numbers[0] = number;
+        store_return(lane, 2, number);
+        break;
+    case FAR_AHEAD:
+        __atomic_store_n(&lane->returns->returned, PF_RING + 1 + random_below(random, 1 << 20), __ATOMIC_RELEASE);
+        break;
+    case TAKEN_AHEAD:
+        __atomic_store_n(&lane->returns->taken, UINT64_C(1) << 40, __ATOMIC_RELEASE);
+        break;
+    case TAKEN_BACK: /* the daemon sees 2 at one turn, and less at another */
+        take_some(lane, 2);
+        UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
+        {
+            __atomic_fetch_xor(&lane->returns->taken, 2, __ATOMIC_ACQ_REL);
+            ring_bell(lane);
+        }
+        break;
+    case HOARD:
+        take_some(lane, MAX_HELD + 1);
+        break;
+    case UNTAKEN:
+        UNTIL(__atomic_load_n(&lane->grants->published, __ATOMIC_ACQUIRE) > 0)
+        {
+        }
+        store_return(lane, 1, 0);
+        break;
+    case TRICKS:
+        break;
+    }
+    ring_bell(lane);
+}
+
+static void await_drop(struct lane *lane)
+{
+    UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
+    {
+    }
+    CHECK(lane->grants->closed == PF_CLOSED_DROPPED, "closed is %u, not dropped", lane->grants->closed);
+}
+
+static void be_hostile(void *arg)
+{
+    uint32_t process = (uint32_t)(uintptr_t)arg;
+    struct random random = random_start(process);
+
+    for (uint32_t r = 0; r < A_PROCESS; r++) {
+        struct lane lane;
+
+        attach(&lane);
+        play(&lane, (enum trick)((process * A_PROCESS + r) % TRICKS), &random);
+        await_drop(&lane);
+        leave(&lane);
+    }
+}
+
+static void start_daemon(void)
+{
+    char yaml[512];
+
+    shared = shared_memory(sizeof(*shared));
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 1, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: %u }\n"
+             "    batch: %u\n    slots: %u\n    fields: { x: { dtype: float32, shape: [16] } }\n",
+             ROWS, BATCH, SLOTS);
+    daemon_start(&pfeedd, yaml);
+}
+
+static void run_rounds(const void *arg)
+{
+    struct pf_row_daemon row;
+    struct trainer *honest[3];
+    uint32_t rounds = sanitized(NULL) ? ROUNDS / 10 : ROUNDS; /* the same rules, ten times as slow */
+    unsigned before;
+    uint64_t epochs = UINT64_MAX;
+
+    start_daemon();
+    before = descriptors(pfeedd.pid);
+    trainer_wait(trainer_start("learning", learn, NULL));
+    for (uintptr_t i = 0; i < 3; i++)
+        honest[i] = trainer_start("honest", be_honest, (void *)i);
+    for (uint32_t p = 0; p < rounds / A_PROCESS; p++)
+        trainer_wait(trainer_start("hostile", be_hostile, (void *)(uintptr_t)p));
+    stat_daemon(&pfeedd, &row);
+    CHECK(row.dropped == rounds, "%u were dropped, not %u", row.dropped, rounds);
+    for (int i = 0; i < 3; i++) { /* they still go on */
+        uint64_t done = count_get(&shared->epochs[i]);
+
+        UNTIL(count_get(&shared->epochs[i]) > done + 1)
+        {
+        }
+    }
+    word_set(&shared->stop, 1);
+    for (int i = 0; i < 3; i++) {
+        trainer_wait(honest[i]);
+        epochs = shared->epochs[i] < epochs ? shared->epochs[i] : epochs;
+    }
+    UNTIL(feed_at_rest(&pfeedd, "spine"))
+    {
+    }
+    UNTIL(descriptors(pfeedd.pid) == before)
+    {
+    }
+    note("%u rounds, all dropped; the honest saw at least %llu whole epochs", rounds, (unsigned long long)epochs);
+    daemon_stop(&pfeedd);
+}
+
+/* ---- quarantine ----------------------------------------------------------------------------------------------------- */
+
+static void hold_and_lie(void *arg)
+{
+    struct lane lane;
+
+    (void)arg;
+    attach(&lane);
+    take_some(&lane, MAX_HELD);
+    store_return(&lane, 1, 12345);
+    ring_bell(&lane);
+    await_drop(&lane);
+    leave(&lane); /* even so: what it mapped elsewhere cannot be known */
+    word_set(&shared->holding, 1);
+    word_await(&shared->stop, 1);
+}
+
+static void run_quarantine(const void *arg)
+{
+    struct pf_row_consumer rows[4];
+    struct trainer *trainer;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .epochs = 5, .history = history_create(5 * ROWS / BATCH, 5 * ROWS) };
+    char *output;
+
+    start_daemon();
+    trainer = trainer_start("lying", hold_and_lie, NULL);
+    word_await(&shared->holding, 1);
+    CHECK(stat_consumers(&pfeedd, "spine", rows, 4) == 1 && rows[0].state == PF_CONSUMER_QUARANTINED && rows[0].granted == MAX_HELD,
+          "it is not in quarantine with %u batches", MAX_HELD);
+    trainer_wait(trainer_start("beside it", train, &plan)); /* goes through the other slots */
+    history_check(plan.history, "beside it", 5, ROWS / BATCH);
+    CHECK(stat_consumers(&pfeedd, "spine", rows, 4) == 1 && rows[0].granted == MAX_HELD, "its slots came back while it lived");
+    CHECK(feed_now(&pfeedd, "spine").held == MAX_HELD, "its slots are not held");
+    word_set(&shared->stop, 1);
+    trainer_wait(trainer);
+    UNTIL(feed_at_rest(&pfeedd, "spine"))
+    {
+    }
+    output = daemon_output(&pfeedd);
+    CHECK(strstr(output, "returns a grant that is not out (12345)"), "the reason is not in the log");
+    free(output);
+    daemon_stop(&pfeedd);
+    history_destroy(plan.history);
+}
+
+/* ---- the control socket --------------------------------------------------------------------------------------------- */
+
+/* Sends it; the daemon must answer with an error and close, or just close. */
+static void expect_refusal(const void *message, size_t size, const char *what)
+{
+    int fd = connect_daemon();
+    struct pf_ctl_error reply;
+    ssize_t got;
+
+    CHECK(send(fd, message, size, 0) == (ssize_t)size, "send: %s", strerror(errno));
+    got = recv(fd, &reply, sizeof(reply), 0);
+    CHECK(got == 0 || (got == sizeof(reply) && reply.head.type == PF_CTL_ERROR && reply.code < 0), "%s was not refused", what);
+    if (got > 0)
+        CHECK(recv(fd, &reply, sizeof(reply), 0) <= 0, "after %s the connection stays open", what);
+    close(fd);
+}
+
+static void send_descriptor(void)
+{
+    struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = PF_STAT_DAEMON };
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { .bytes = { 0 } };
+    struct iovec part = { &request, sizeof(request) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header);
+    int fd = connect_daemon(), one = 1;
+
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(cmsg), &one, sizeof(one));
+    CHECK(sendmsg(fd, &header, 0) == sizeof(request), "sendmsg: %s", strerror(errno));
+    recv(fd, &request, sizeof(request), 0);
+    close(fd);
+}
+
+static void run_messages(const void *arg)
+{
+    struct pf_ctl_attach attach_request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(attach_request) }, .world = 1 };
+    struct pf_ctl_head head = { PF_CTL_VERSION, 77, sizeof(head) };
+    struct random random = random_start(7);
+    uint8_t noise[PF_CTL_MAX + 64];
+    struct pf_row_daemon row;
+    unsigned before;
+    int silent[16];
+
+    start_daemon();
+    before = descriptors(pfeedd.pid);
+    expect_refusal("x", 1, "one byte");
+    expect_refusal(&head, sizeof(head), "an unknown type");
+    head.type = PF_CTL_WHY;
+    expect_refusal(&head, sizeof(head), "WHY without ATTACH");
+    head.type = PF_CTL_DETACH;
+    expect_refusal(&head, sizeof(head), "DETACH without ATTACH");
+    head = (struct pf_ctl_head){ PF_CTL_VERSION + 1, PF_CTL_STOP, sizeof(head) };
+    expect_refusal(&head, sizeof(head), "another version");
+    head = (struct pf_ctl_head){ PF_CTL_VERSION, PF_CTL_STOP, sizeof(head) + 1 };
+    expect_refusal(&head, sizeof(head), "a false size");
+    memset(attach_request.feed, 'x', sizeof(attach_request.feed));
+    expect_refusal(&attach_request, sizeof(attach_request), "a name without an end");
+    expect_refusal(&attach_request, sizeof(attach_request) - 1, "a short message");
+    for (unsigned i = 0; i < 3000; i++) {
+        size_t size = 1 + random_below(&random, sizeof(noise));
+
+        for (size_t at = 0; at < size; at++)
+            noise[at] = (uint8_t)random_below(&random, 256);
+        if (i & 1 && size >= sizeof(head)) { /* a head that is sound before a body that is not */
+            head = (struct pf_ctl_head){ PF_CTL_VERSION, (uint16_t)(1 + random_below(&random, 5)), (uint32_t)size };
+            memcpy(noise, &head, sizeof(head));
+        }
+        expect_refusal(noise, size, "noise");
+    }
+    for (int i = 0; i < 16; i++)
+        silent[i] = connect_daemon();
+    for (int i = 0; i < 100; i++)
+        send_descriptor();
+    stat_daemon(&pfeedd, &row);
+    CHECK(row.consumers == 0, "somebody is attached");
+    for (int i = 0; i < 16; i++)
+        close(silent[i]);
+    UNTIL(descriptors(pfeedd.pid) == before)
+    {
+    }
+    daemon_stop(&pfeedd);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct test tests[] = {
+        { "10,000 rounds of nonsense", run_rounds, NULL },
+        { "quarantine", run_quarantine, NULL },
+        { "messages that are not sound", run_messages, NULL },
+    };
+
+    return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
+}

@@ -284,8 +284,12 @@ static void leave(struct pfeed *pf)
     if (pf->arena)
         munmap((void *)pf->arena, pf->arena_size);
     pf->arena = NULL;
-    if (pf->consumer != 0 && ctlsock_send(pf->socket, &request, PF_CTL_DETACH, sizeof(request), deadline_ns, &why) == 0)
-        ctlsock_receive(pf->socket, &reply, sizeof(reply), NULL, 0, deadline_ns, &why);
+    if (pf->consumer == 0 || ctlsock_send(pf->socket, &request, PF_CTL_DETACH, sizeof(request), deadline_ns, &why) < 0)
+        return;
+    do /* an answer to an earlier question may come first */
+        if (ctlsock_receive(pf->socket, &reply, sizeof(reply), NULL, 0, deadline_ns, &why) < 0)
+            return;
+    while (reply.head.type != PF_CTL_OK);
 }
 
 static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const char *socket)

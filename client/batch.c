@@ -128,7 +128,7 @@ const struct pfeed_tensor *pfeed_tensor_at(const struct pfeed_batch *batch, uint
     const struct pf_field *field;
     struct pfeed_tensor *tensor;
 
-    if (!batch->held || index >= pf->info->n_fields)
+    if (*pf->alive != PFEED_ALIVE || !batch->held || index >= pf->info->n_fields)
         return NULL;
     field = &pf->fields[index];
     tensor = &batch->tensors[index];
@@ -141,6 +141,8 @@ const struct pfeed_tensor *pfeed_tensor(const struct pfeed_batch *batch, const c
 {
     const struct pfeed *pf = batch->owner;
 
+    if (*pf->alive != PFEED_ALIVE)
+        return NULL; /* a fork has not inherited the maps */
     for (uint32_t i = 0; i < pf->info->n_fields; i++)
         if (strcmp(pf->fields[i].name, name) == 0)
             return pfeed_tensor_at(batch, i);

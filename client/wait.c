@@ -70,7 +70,8 @@ static bool daemon_gone(struct pfeed *pf)
 /* What pfeed_next waits for, from the daemon itself. */
 static int timed_out(struct pfeed *pf, int timeout_ms)
 {
-    int64_t deadline_ns = ctlsock_now_ns() + WHY_NS;
+    int64_t patience_ns = timeout_ms > 0 && (int64_t)timeout_ms * 1000000 < WHY_NS ? (int64_t)timeout_ms * 1000000 : WHY_NS;
+    int64_t deadline_ns = ctlsock_now_ns() + patience_ns;
     struct pf_ctl_head request;
     struct pf_ctl_text reply;
     struct sentence why;

@@ -206,8 +206,20 @@ bool consumer_drain(struct consumer *c)
     if (!read_returns(c, tail, &bad))
         return misbehaves(c, "returns a grant that is not out", bad);
     if (count_taken(c, before) > c->max_held)
-        return misbehaves(c, "holds more than max_held", count_taken(c, before));
+        return misbehaves(c, "holds more batches than max_held", count_taken(c, before));
     return true;
+}
+
+/* The last grant that is out, as if it had not been given. */
+static void take_back(struct consumer *c)
+{
+    struct granted *last = &c->out[c->n_out - 1];
+
+    c->at = last->place; /* before it is settled: the slot is wanted again from here */
+    c->counters.revoked++;
+    c->counters.grants--;
+    FEED_ADD(c->feed, rows_granted, -(uint64_t)last->rows);
+    settle(c, c->n_out - 1);
 }
 
 bool consumer_revoke(struct consumer *c)
@@ -217,15 +229,8 @@ bool consumer_revoke(struct consumer *c)
     if (pf_grants_revoke(c->returns, c->taken, c->published, &from) < 0)
         return misbehaves(c, "takes what was not granted", c->published);
     c->taken = c->published;
-    while (c->n_out > 0 && c->out[c->n_out - 1].number >= from) {
-        struct granted *last = &c->out[c->n_out - 1];
-
-        c->at = last->place; /* before it is settled: the slot is wanted again from here */
-        c->counters.revoked++;
-        c->counters.grants--;
-        FEED_ADD(c->feed, rows_granted, -(uint64_t)last->rows);
-        settle(c, c->n_out - 1);
-    }
+    while (c->n_out > 0 && c->out[c->n_out - 1].number >= from)
+        take_back(c);
     return true;
 }
 
@@ -344,7 +349,7 @@ static void bury(struct consumer *c)
     if (c->state == CONSUMER_ATTACHED)
         last_returns(c);
     if (c->connection)
-        server_close(c->connection, NULL);
+        server_close(c->connection);
     log_info("consumer %llu of feed '%s' (job '%s' rank %u, pid %ld) has ended, %u batches came back", (unsigned long long)c->id,
              c->feed->config->name, c->job_name, c->rank, (long)c->pid, c->n_out);
     consumer_destroy(c);
@@ -359,7 +364,7 @@ static void quarantine(struct consumer *c)
     if (pf_grants_revoke(c->returns, c->taken, c->published, &from) < 0)
         from = UINT64_MAX;
     while (c->n_out > 0 && (c->out[c->n_out - 1].number >= from || c->n_out > c->max_held))
-        settle(c, c->n_out - 1);
+        take_back(c);
     leave_job(c);
     c->state = CONSUMER_QUARANTINED;
     close_lane(c);
@@ -386,6 +391,8 @@ void consumer_hangup(struct consumer *c)
     }
     last_returns(c);
     quarantine(c);
+    if (c->n_out == 0)
+        consumer_destroy(c); /* it has nothing that could come back */
 }
 
 void consumer_drop(struct consumer *c, enum pf_closed closed, const char *sentence)
@@ -394,13 +401,15 @@ void consumer_drop(struct consumer *c, enum pf_closed closed, const char *senten
 
     if (c->state != CONSUMER_ATTACHED)
         return;
+    if (connection)
+        server_tell(connection, sentence); /* it is there when `closed` sends the consumer to look for it */
     __atomic_store_n(&c->grants->closed, (uint32_t)closed, __ATOMIC_RELEASE);
     wake(c);
     c->connection = NULL;
     if (connection)
-        server_close(connection, sentence);
+        server_close(connection);
     quarantine(c);
-    if (process_dead(c))
+    if (c->n_out == 0 || process_dead(c))
         consumer_destroy(c);
 }
 
@@ -462,36 +471,64 @@ static uint64_t rearmost(const struct job *job)
     return rear == UINT64_MAX ? 0 : rear;
 }
 
-/* DESIGN.md section 6: max_held + 2 slots for each group of jobs that stand at different places. Jobs of one seed within reach of
- * each other's slots are a group. */
-static int check_groups(struct feed *feed, const struct job *job, uint32_t max_held, struct problem *why)
+struct group {
+    const struct job *first;
+    uint64_t at;
+    uint32_t need;
+};
+
+/* Of one group: jobs of one seed within reach of each other's slots, which therefore keep slots for each other. Jobs of which
+ * only some ranks live here need other rows of the same slots. */
+static bool same_group(const struct feed *feed, const struct group *group, const struct job *job, uint64_t at)
+{
+    uint64_t apart = at > group->at ? at - group->at : group->at - at;
+
+    return group->first->seed == job->seed && group->first->spans == job->spans && apart <= feed->n_slots &&
+           group->first->n_local == group->first->world && job->n_local == job->world;
+}
+
+static uint32_t slots_needed(const struct job *job, uint32_t max_held)
+{
+    return (max_held + 2) * job_step_slots(job);
+}
+
+/* DESIGN.md section 6: max_held + 2 slots for each group of jobs that stand at different places. `old` does not count: its place
+ * is taken. */
+static int check_groups(struct feed *feed, const struct job *job, const struct job *old, uint32_t max_held, struct problem *why)
 {
     enum { MOST = 64 };
-    struct {
-        uint64_t seed, at;
-    } groups[MOST] = { { job->seed, 0 } };
-    uint32_t need = (max_held + 2) * job_step_slots(job), n = 1;
+    struct group groups[MOST] = { { job, rearmost(job), slots_needed(job, max_held > job->max_held ? max_held : job->max_held) } };
+    uint32_t n = 1, need = 0;
 
     for (const struct job *other = feed->jobs; other; other = other->next) {
         uint64_t at = rearmost(other);
-        bool known = false;
+        uint32_t g = 0, one = slots_needed(other, other->max_held);
 
-        for (uint32_t g = 0; g < n; g++)
-            known |= groups[g].seed == other->seed && (at > groups[g].at ? at - groups[g].at : groups[g].at - at) <= feed->n_slots;
-        if (!known && n < MOST) {
-            groups[n].seed = other->seed;
-            groups[n++].at = at;
-        }
+        if (other == job || other == old)
+            continue;
+        while (g < n && !same_group(feed, &groups[g], other, at))
+            g++;
+        if (g == MOST)
+            continue;
+        if (g == n)
+            groups[n++] = (struct group){ other, at, one };
+        else if (one > groups[g].need)
+            groups[g].need = one;
     }
-    if ((uint64_t)n * need <= feed->n_slots)
+    for (uint32_t g = 0; g < n; g++)
+        need += groups[g].need;
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        need += c->state == CONSUMER_QUARANTINED ? c->n_out : 0;
+    if (need <= feed->n_slots)
         return 0;
     return problem_set(why, -ENOSPC,
-                       "feed '%s' has %u slots, and %u are needed: max_held %u + 2, times %u slots a step, for each of %u groups of jobs "
-                       "that stand at different places; raise `slots` or `memory`, lower max_held, or start the jobs together (`gang`)",
-                       feed->config->name, feed->n_slots, n * need, max_held, job_step_slots(job), n);
+                       "feed '%s' has %u slots, and %u are needed: for each of %u groups of jobs that stand at different places max_held (%u "
+                       "here) + 2, times the slots of a step (%u here); raise `slots` or `memory`, lower max_held, or start the jobs "
+                       "together (`gang`)",
+                       feed->config->name, feed->n_slots, need, n, max_held, job_step_slots(job));
 }
 
-static int join(struct feed *feed, struct job *job, const struct pf_ctl_attach *request, struct problem *why)
+static int join(struct feed *feed, const struct job *job, const struct pf_ctl_attach *request, uint32_t max_held, struct problem *why)
 {
     const struct place *left;
     int rc = job_agrees(job, request, why);
@@ -507,8 +544,27 @@ static int join(struct feed *feed, struct job *job, const struct pf_ctl_attach *
                            "rank %u of job '%s' stands at epoch %llu step %llu, and this attach is for epoch 0 step 0; restart all ranks "
                            "of the job (resuming from a token is not in this version)",
                            request->rank, job->name, (unsigned long long)left->epoch, (unsigned long long)left->step);
-    (void)feed;
-    return 0;
+    return max_held > job->max_held ? check_groups(feed, job, NULL, max_held, why) : 0;
+}
+
+/* A new job, which is to take the place of `old` where there is one. */
+static int make_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, const struct job *old, uint32_t max_held,
+                    struct job **out, struct problem *why)
+{
+    struct job *job;
+    int rc = job_create(&job, feed, uid, request, why);
+
+    if (rc < 0)
+        return rc;
+    if (!job->local[request->rank])
+        rc = problem_set(why, -EINVAL, "rank %u is not among its own local_ranks '%s'", request->rank, request->local_ranks);
+    else
+        rc = check_groups(feed, job, old, max_held, why);
+    if (rc < 0)
+        job_destroy(job);
+    else
+        *out = job;
+    return rc;
 }
 
 /* The job that the request means, made if need be; *fresh: it was. */
@@ -528,27 +584,17 @@ static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *
     if (job && request->run < job->run)
         return problem_set(why, -ESTALE, "run %llu of job '%s' is there; this rank is of run %llu", (unsigned long long)job->run, job->name,
                            (unsigned long long)request->run);
-    if (job && request->run > job->run) {
-        supersede(feed, job, request->run);
-        job = NULL;
-    }
-    *fresh = !job;
-    if (job) {
-        rc = join(feed, job, request, why);
-    } else {
-        rc = job_create(&job, feed, uid, request, why);
-        if (rc == 0 && (rc = check_groups(feed, job, max_held, why)) < 0) {
-            job_destroy(job);
+    *fresh = !job || request->run > job->run;
+    if (!*fresh) {
+        rc = join(feed, job, request, max_held, why);
+        if (rc < 0)
             return rc;
-        }
-    }
-    if (rc == 0 && !job->local[request->rank]) {
-        rc = problem_set(why, -EINVAL, "rank %u is not among its own local_ranks '%s'", request->rank, request->local_ranks);
-        if (*fresh)
-            job_destroy(job);
-    }
-    if (rc == 0)
         *out = job;
+        return 0;
+    }
+    rc = make_job(feed, uid, request, job, max_held, out, why);
+    if (rc == 0 && job)
+        supersede(feed, job, request->run);
     return rc;
 }
 
@@ -647,6 +693,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
     c->job = job;
     job->ranks[c->rank] = c;
     job->n_attached++;
+    job->max_held = max_held > job->max_held ? max_held : job->max_held;
     c->next = feed->consumers;
     feed->consumers = c;
     feed->dirty = true;

@@ -387,7 +387,7 @@ bool feed_arm(struct feed *feed)
     bool again = false;
 
     for (uint32_t s = 0; s < feed->n_slots; s++)
-        busy += feed->slots[s].state == PF_SLOT_FILLING && slot_unclaimed(&feed->slots[s]) > 0;
+        busy += feed->slots[s].state == PF_SLOT_FILLING && slot_unclaimed(&feed->slots[s], slot_generation(&feed->slots[s])) > 0;
     for (struct consumer *c = feed->consumers; c; c = c->next) {
         bool full = c->n_out == PF_RING; /* more is granted when it returns some */
         uint64_t wake_at = UINT64_MAX;
@@ -434,8 +434,8 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
                  gang_there(feed));
         return;
     }
-    if (c->n_out > 0)
-        return;
+    if (consumer_held(c) < c->n_out)
+        return; /* it has something to take */
     range = job_range(job, c->rank, c->at);
     for (uint32_t s = 0; s < feed->n_slots; s++) {
         const struct slot *slot = &feed->slots[s];

@@ -111,6 +111,7 @@ int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_c
     job->feed = feed;
     job->uid = uid;
     memcpy(job->name, request->job, sizeof(job->name));
+    memcpy(job->local_text, request->local_ranks, sizeof(job->local_text));
     job->world = request->world;
     job->tail = config->tail;
     job->samples = feed->samples;
@@ -181,6 +182,9 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struc
     if (epochs != job->epochs)
         return problem_set(why, -EINVAL, "job '%s' runs for %llu epochs, this rank says %llu (0: for ever); all ranks of a job must agree",
                            job->name, (unsigned long long)job->epochs, (unsigned long long)epochs);
+    if (strcmp(request->local_ranks, job->local_text) != 0)
+        return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; all ranks of a host must agree", job->name,
+                           job->local_text, request->local_ranks);
     if (skip != job->skip)
         return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; all ranks of a job must agree", job->name,
                            job->skip ? "skip" : "block", skip ? "skip" : "block");

@@ -38,6 +38,8 @@ struct job {
     struct consumer **ranks;  /* world: attached, or NULL */
     struct place *left;       /* world: where a vacant rank stood */
     uint32_t n_attached, n_local;
+    uint32_t max_held; /* the largest of its ranks */
+    char local_text[PF_RANKS_TEXT];
 };
 
 static inline bool job_before(struct place a, struct place b)

@@ -136,14 +136,28 @@ static void notify(const char *state)
 
 /* ---- the socket ----------------------------------------------------------------------------------------------------- */
 
-/* A descriptor that systemd opened for us, or -1. */
-static int inherited_socket(void)
+/* A descriptor that systemd opened for us, and its path; -1: none, other errors: not one of ours. */
+static int inherited_socket(char *path, size_t size, struct problem *why)
 {
 #ifdef HAVE_SYSTEMD
-    if (sd_listen_fds(1) >= 1 && sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_SEQPACKET, 1) > 0)
-        return SD_LISTEN_FDS_START;
-#endif
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    socklen_t length = sizeof(address) - 1;
+
+    if (sd_listen_fds(1) < 1)
+        return -1;
+    if (sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_SEQPACKET, 1) <= 0)
+        return problem_set(why, -EINVAL, "the socket that was passed by LISTEN_FDS is not a listening SOCK_SEQPACKET Unix socket; use "
+                           "ListenSequentialPacket= in the .socket unit");
+    fcntl(SD_LISTEN_FDS_START, F_SETFL, fcntl(SD_LISTEN_FDS_START, F_GETFL) | O_NONBLOCK);
+    if (getsockname(SD_LISTEN_FDS_START, (struct sockaddr *)&address, &length) == 0)
+        snprintf(path, size, "%s", address.sun_path);
+    return SD_LISTEN_FDS_START;
+#else
+    (void)path;
+    (void)size;
+    (void)why;
     return -1;
+#endif
 }
 
 static int choose_path(const struct options *options, char *path, size_t size, struct problem *why)
@@ -241,7 +255,7 @@ static uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots)
 }
 
 /* How many slots each feed gets of the budget: what it says, else an equal share of what is left. */
-static int share_budget(struct daemon *daemon, uint32_t *slots, uint64_t scratch, struct problem *why)
+static int share_budget(struct daemon *daemon, uint32_t *slots, uint32_t n_workers, uint64_t scratch, struct problem *why)
 {
     uint64_t left, need = scratch;
     uint32_t n_auto = 0;
@@ -259,7 +273,7 @@ static int share_budget(struct daemon *daemon, uint32_t *slots, uint64_t scratch
     if (need > daemon->budget)
         return problem_set(why, -ENOMEM, "the feeds need at least %llu MiB (%u workers' scratch %llu MiB, the rest slots), and the budget is %llu "
                            "MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
-                           (unsigned long long)(need >> 20) + 1, workers_count(daemon->workers), (unsigned long long)(scratch >> 20),
+                           (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(scratch >> 20),
                            (unsigned long long)(daemon->budget >> 20));
     left = daemon->budget - need;
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
@@ -276,17 +290,33 @@ static int share_budget(struct daemon *daemon, uint32_t *slots, uint64_t scratch
 
 static uint64_t worker_scratch(const struct daemon *daemon)
 {
-    uint64_t largest = 0, bytes = 0;
+    uint64_t largest = 0, codec = 0, bytes = 0;
 
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         const struct feed *feed = &daemon->feeds[f];
 
         largest = feed->max_bytes > largest ? feed->max_bytes : largest;
-        for (uint32_t i = 0; i < feed->n_fields; i++)
-            if (feed->fields[i].decode->worker_bytes)
-                bytes += feed->fields[i].decode->worker_bytes(&feed->fields[i]);
+        for (uint32_t i = 0; i < feed->n_fields; i++) {
+            const struct decode_ops *decode = feed->fields[i].decode;
+            uint64_t one = decode->codec_bytes ? decode->codec_bytes(&feed->fields[i]) : 0;
+
+            codec = one > codec ? one : codec;
+            bytes += decode->worker_bytes ? decode->worker_bytes(&feed->fields[i]) : 0;
+        }
     }
-    return bytes + workers_bytes(largest);
+    return bytes + codec + workers_bytes(largest);
+}
+
+/* Signals are blocked before any thread is made, so that only the signalfd gets them. */
+static void block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
 /* Compares all that will be allocated with every limit, then allocates it. */
@@ -310,7 +340,7 @@ static int take_memory(struct daemon *daemon, uint32_t n_workers, struct problem
                          (unsigned long long)(daemon->budget >> 20), limits.total_from, (unsigned long long)(limits.total >> 20));
         goto out;
     }
-    rc = share_budget(daemon, slots, scratch, why);
+    rc = share_budget(daemon, slots, n_workers, scratch, why);
     if (rc < 0)
         goto out;
     daemon->used = scratch;
@@ -324,6 +354,7 @@ static int take_memory(struct daemon *daemon, uint32_t n_workers, struct problem
     list_feeds(daemon, slots);
     for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++)
         rc = feed_start(&daemon->feeds[f], slots[f], daemon->shm, why);
+    block_signals(); /* until here a signal simply ends us; from here on the loop hears it */
     if (rc == 0)
         rc = workers_create(&daemon->workers, n_workers, daemon->feeds, daemon->n_feeds, why);
     for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++) {
@@ -430,19 +461,6 @@ static int run(struct daemon *daemon)
     return rc;
 }
 
-/* Signals are blocked before any thread is made, so that only the signalfd gets them. */
-static void block_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
 /* A consumer takes seven descriptors; the soft limit is often 1,024 for the sake of select(), which is not used here. */
 static void raise_limits(void)
 {
@@ -461,14 +479,18 @@ static int serve(struct daemon *daemon, const struct options *options)
     struct watch signals = { .fd = -1 }, work;
     struct problem why = { "" };
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)] = "", state[300];
-    int lock = -1, fd = inherited_socket(), rc;
+    int lock = -1, fd = inherited_socket(path, sizeof(path), &why), rc = fd < -1 ? fd : 0;
     bool inherited = fd >= 0;
 
     raise_limits();
     daemon->start_ns = feed_now_ns();
     daemon->have_pfeed_group = group != NULL;
     daemon->pfeed_group = group ? group->gr_gid : 0;
-    if (!inherited && ((rc = choose_path(options, path, sizeof(path), &why)) < 0 || (rc = take_lock(path, options->user, &lock, &why)) < 0))
+    if (rc == 0 && !inherited)
+        rc = choose_path(options, path, sizeof(path), &why);
+    if (rc == 0 && *path) /* also of a socket from systemd: nobody may take its path over while we serve it */
+        rc = take_lock(path, options->user, &lock, &why);
+    if (rc < 0)
         goto out;
     rc = take_memory(daemon, n_workers ? (uint32_t)n_workers : budget_cores(), &why);
     if (rc < 0)
@@ -495,6 +517,8 @@ out:
         unlink(path);
     if (daemon->workers && !workers_stop(daemon->workers, STOP_MS)) {
         log_warn("a worker is stuck in a read; ending without it");
+        if (lock >= 0)
+            close(lock); /* the process may linger until that read returns */
         _exit(rc < 0 ? 1 : 0);
     }
     workers_destroy(daemon->workers);
@@ -528,7 +552,7 @@ int main(int argc, char **argv)
     if (rc != 0)
         return rc < 0 ? EXIT_USAGE : 0;
     log_init(options.level);
-    block_signals();
+    signal(SIGPIPE, SIG_IGN);
     if (!options.config)
         options.config = default_config(&options, path, sizeof(path));
     rc = config_load(&config, options.config, stderr);

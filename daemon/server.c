@@ -4,6 +4,7 @@
 #include "server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,7 @@ struct server {
     struct watch listen;
     struct connection *connections;
     uint32_t n_connections;
+    int spare; /* given up for a moment where descriptors run out, to refuse who waits */
 };
 
 /* ---- peers ---------------------------------------------------------------------------------------------------------- */
@@ -164,10 +166,13 @@ static int send_ok(struct connection *connection)
     return send_message(connection, &ok, PF_CTL_OK, sizeof(ok), NULL, 0);
 }
 
-void server_close(struct connection *connection, const char *sentence)
+void server_tell(struct connection *connection, const char *sentence)
 {
-    if (sentence)
-        send_error(connection, -ESTALE, sentence);
+    send_error(connection, -ESTALE, sentence);
+}
+
+void server_close(struct connection *connection)
+{
     connection->consumer = NULL;
     shutdown(connection->watch.fd, SHUT_RDWR);
     finish(connection);
@@ -414,6 +419,31 @@ static void on_readable(struct watch *watch, uint32_t events)
         finish(connection);
 }
 
+/* One user who is neither root nor the daemon's own may take half of the places, so that others find one. */
+static bool has_place(const struct server *server, const struct peer *peer)
+{
+    uint64_t places = (uint64_t)server->daemon->config->daemon.max_consumers + CONNECTIONS_EXTRA, own = 0;
+
+    for (const struct connection *connection = server->connections; connection; connection = connection->next)
+        own += connection->peer.uid == peer->uid;
+    if (may_rule(peer))
+        return server->n_connections < places + CONNECTIONS_EXTRA;
+    return own < places / 2 && server->n_connections < places;
+}
+
+/* No descriptor is left: takes the one who waits and closes it, or the loop would come back here for ever. */
+static void refuse_one(struct server *server)
+{
+    int fd;
+
+    if (server->spare >= 0)
+        close(server->spare);
+    fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void on_connect(struct watch *watch, uint32_t events)
 {
     struct server *server = (struct server *)((uint8_t *)watch - offsetof(struct server, listen));
@@ -421,11 +451,13 @@ static void on_connect(struct watch *watch, uint32_t events)
     int fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     (void)events;
-    if (fd < 0)
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE)
+            refuse_one(server);
         return;
+    }
     connection = calloc(1, sizeof(*connection));
-    if (!connection || server->n_connections >= (uint64_t)server->daemon->config->daemon.max_consumers + CONNECTIONS_EXTRA ||
-        read_peer(fd, &connection->peer) < 0)
+    if (!connection || read_peer(fd, &connection->peer) < 0 || !has_place(server, &connection->peer))
         goto fail;
     connection->server = server;
     connection->watch = (struct watch){ .fd = fd, .call = on_readable };
@@ -436,7 +468,7 @@ static void on_connect(struct watch *watch, uint32_t events)
     server->n_connections++;
     return;
 fail:
-    log_warn("a connection was refused: %s", connection ? "too many" : "no memory");
+    log_debug("a connection was refused: %s", connection ? "too many" : "no memory");
     free(connection);
     close(fd);
 }
@@ -450,8 +482,11 @@ int server_create(struct server **out, struct daemon *daemon, int fd, struct pro
         return problem_set(why, -ENOMEM, "no memory");
     server->daemon = daemon;
     server->listen = (struct watch){ .fd = fd, .call = on_connect };
+    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     rc = loop_add(daemon->loop, &server->listen, 0);
     if (rc < 0) {
+        if (server->spare >= 0)
+            close(server->spare);
         free(server);
         return problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
     }
@@ -474,5 +509,7 @@ void server_destroy(struct server *server)
     }
     loop_remove(server->daemon->loop, &server->listen);
     close(server->listen.fd);
+    if (server->spare >= 0)
+        close(server->spare);
     free(server);
 }

@@ -44,8 +44,9 @@ struct connection;
 int server_create(struct server **out, struct daemon *daemon, int fd, struct problem *why);
 /* Says goodbye to all: trainers keep what they were granted. Closes fd. */
 void server_destroy(struct server *server);
-/* Closes a consumer's connection; its last message is the sentence, if there is one. */
-void server_close(struct connection *connection, const char *sentence);
+/* A consumer's connection: its last message, and its end. */
+void server_tell(struct connection *connection, const char *sentence);
+void server_close(struct connection *connection);
 
 /* stat.c: fills one message with rows of `what` from number `from` on. Returns the message's size; *next = 0: that was all. */
 size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf_ctl_stat *request, uint32_t from, uint32_t *next,

@@ -5,10 +5,10 @@
  * Every attached rank's cursor wants the slots ahead of it, in order. feed_turn asks for them by distance: first what every
  * rank takes next (ahead = 0), then the ones behind it. slot_obtain gives, in this order:
  *   1. a FREE slot;
- *   2. a READY slot that holds back nobody but jobs with `slow: skip`: their untaken grants are revoked and their cursors move
- *      past it (counted);
- *   3. to a rank that has nothing at all to take (ahead = 0): a READY slot that nobody has taken and that everybody who wants it
- *      wants later (ahead >= 1), the farthest first. Untaken grants on it are revoked; its rows will be filled again.
+ *   2. to a rank that has nothing at all to take (ahead = 0): a READY slot that holds back nobody but other jobs with `slow: skip`:
+ *      their untaken grants are revoked and their cursors move past it (counted);
+ *   3. to such a rank: a READY slot that nobody has taken and that everybody who wants it wants later (ahead >= 1), the farthest
+ *      first. Untaken grants on it are revoked; its rows will be filled again.
  *      A slot is not taken away from a rank that stands behind the asker in the same group (same seed, no more than all slots
  *      apart): there the asker waits, which is `slow: block`.
  *
@@ -428,15 +428,22 @@ struct slot *slot_obtain(struct feed *feed, struct consumer *asker, const struct
     for (uint32_t s = 0; s < feed->n_slots; s++)
         if (feed->slots[s].state == PF_SLOT_FREE)
             return &feed->slots[s];
+    if (ahead > 0 || consumer_held(asker) < asker->n_out)
+        return NULL; /* it has something to take, so nobody need lose anything for it */
     slot = take_from_skippers(feed, asker);
-    if (!slot && ahead == 0 && asker->n_out < asker->max_held && consumer_held(asker) == asker->n_out)
-        slot = take_farthest(feed, asker, range); /* it has nothing to take, and could */
+    if (!slot && asker->n_out < asker->max_held)
+        slot = take_farthest(feed, asker, range);
     return slot;
 }
 
 /* ---- workers -------------------------------------------------------------------------------------------------------- */
 
-bool slot_claim(struct slot *slot, uint32_t most, uint32_t *first, uint32_t *count)
+uint32_t slot_generation(const struct slot *slot)
+{
+    return (uint32_t)(__atomic_load_n(&slot->claim, __ATOMIC_RELAXED) >> 2 * CLAIM_BITS);
+}
+
+bool slot_claim(struct slot *slot, uint32_t generation, uint32_t most, uint32_t *first, uint32_t *count)
 {
     uint64_t claim = __atomic_load_n(&slot->claim, __ATOMIC_ACQUIRE);
 
@@ -444,7 +451,7 @@ bool slot_claim(struct slot *slot, uint32_t most, uint32_t *first, uint32_t *cou
         uint32_t n = (uint32_t)(claim >> CLAIM_BITS & CLAIM_MASK), next = (uint32_t)(claim & CLAIM_MASK);
         uint32_t take = n - next < most ? n - next : most;
 
-        if (take == 0)
+        if (take == 0 || claim >> 2 * CLAIM_BITS != generation)
             return false;
         /* The slot's key and rows are loaded after the claim that entitles to them. */
         if (__atomic_compare_exchange_n(&slot->claim, &claim, claim + take, 0, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
@@ -461,9 +468,11 @@ bool slot_rows_done(struct slot *slot, uint32_t count)
     return __atomic_fetch_sub(&slot->left, count, __ATOMIC_ACQ_REL) == count;
 }
 
-uint32_t slot_unclaimed(const struct slot *slot)
+uint32_t slot_unclaimed(const struct slot *slot, uint32_t generation)
 {
     uint64_t claim = __atomic_load_n(&slot->claim, __ATOMIC_RELAXED);
 
+    if (claim >> 2 * CLAIM_BITS != generation)
+        return 0;
     return (uint32_t)((claim >> CLAIM_BITS & CLAIM_MASK) - (claim & CLAIM_MASK));
 }

@@ -26,7 +26,6 @@ struct slot {
     uint32_t grants;    /* out: granted and not returned */
     uint64_t sequence;  /* our copy of pf_slot.sequence */
     int64_t since_ns;   /* in this state */
-    bool queued;        /* stands in the workers' queue */
     /* Workers. */
     uint64_t claim __attribute__((aligned(PF_LINE))); /* generation, number of rows, next row to claim */
     uint32_t left __attribute__((aligned(PF_LINE)));  /* rows not done yet */
@@ -52,11 +51,13 @@ void slot_release(struct feed *feed, struct slot *slot);
 /* Attached ranks that still want rows of it. */
 uint32_t slot_pins(const struct feed *feed, const struct slot *slot);
 
-/* Workers: claims up to `most` rows; *first is an index into slot->rows. False: none left to claim. */
-bool slot_claim(struct slot *slot, uint32_t most, uint32_t *first, uint32_t *count);
+/* Which filling of the slot this is; changes with every slot_begin. */
+uint32_t slot_generation(const struct slot *slot);
+/* Workers: claims up to `most` rows of that filling; *first is an index into slot->rows. False: none left to claim. */
+bool slot_claim(struct slot *slot, uint32_t generation, uint32_t most, uint32_t *first, uint32_t *count);
 /* Workers: that many rows are done; true for the last ones. */
 bool slot_rows_done(struct slot *slot, uint32_t count);
-/* Rows that nobody has claimed yet. */
-uint32_t slot_unclaimed(const struct slot *slot);
+/* Rows that nobody has claimed yet; of that filling: 0 where it is over. */
+uint32_t slot_unclaimed(const struct slot *slot, uint32_t generation);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See worker.h. The main thread appends slots to a queue of references; a worker looks through the queue from its oldest entry
- * and claims rows by the slot's own word, so that a stale entry (a slot that is full, or being filled anew) does no harm. No
+ * See worker.h. The main thread appends fillings of slots to a queue; a worker looks through the queue from its oldest entry and
+ * claims rows by the slot's own word, which tells one filling from the next, so that a stale entry does no harm. No
  * malloc, log, lock or system call between claim and row but what the source needs; a bad sample takes the slow path.
  */
 #include "worker.h"
@@ -24,9 +24,10 @@
 #define RETRY_FIRST_MS 10
 #define RETRY_LAST_MS 500
 
-struct entry {
+struct entry { /* a filling of a slot */
     struct feed *feed;
     struct slot *slot;
+    uint32_t generation;
 };
 
 struct worker {
@@ -127,6 +128,8 @@ static void note_error(struct feed *feed, uint64_t id, uint64_t epoch, const cha
         error = &feed->errors[feed->n_errors++ % FEED_ERRORS];
         *error = (struct feed_error){ .id = id };
         feed->config->source->where(feed->source, id, error->where, sizeof(error->where));
+        if (feed->n_errors == 1) /* the others are in `pfeedctl errors` */
+            log_warn("feed '%s': the first bad sample is %llu (%s): %s", feed->config->name, (unsigned long long)id, error->where, reason);
     }
     error->epoch = epoch;
     error->count++;
@@ -209,12 +212,13 @@ static bool claim(struct workers *all, struct entry *out, uint32_t *first, uint3
         struct entry *entry = &all->queue[at & (all->capacity - 1)];
         struct feed *feed = __atomic_load_n(&entry->feed, __ATOMIC_RELAXED);
         struct slot *slot = __atomic_load_n(&entry->slot, __ATOMIC_RELAXED);
+        uint32_t generation = __atomic_load_n(&entry->generation, __ATOMIC_RELAXED);
 
         /* An entry that is being written anew may pair one feed with another's slot; the slot's place tells. */
         if (slot < feed->slots || slot >= feed->slots + feed->n_slots)
             continue;
-        if (slot_claim(slot, feed->claim_rows, first, count)) {
-            *out = (struct entry){ feed, slot };
+        if (slot_claim(slot, generation, feed->claim_rows, first, count)) {
+            *out = (struct entry){ feed, slot, generation };
             return true;
         }
     }
@@ -264,27 +268,42 @@ static void *run(void *argument)
 
 /* ---- main thread ---------------------------------------------------------------------------------------------------- */
 
+static void append(struct workers *all, const struct entry *new)
+{
+    struct entry *entry = &all->queue[all->tail & (all->capacity - 1)];
+
+    __atomic_store_n(&entry->feed, new->feed, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->slot, new->slot, __ATOMIC_RELAXED);
+    __atomic_store_n(&entry->generation, new->generation, __ATOMIC_RELAXED);
+    /* The entry is seen before the tail that covers it. */
+    __atomic_store_n(&all->tail, all->tail + 1, __ATOMIC_RELEASE);
+}
+
+/* Drops entries that nobody can claim from any more: those at the front, or, where the queue is full, all of them. A slot has
+ * at most one entry that lives, so that there is room then. */
+static void clean(struct workers *all)
+{
+    uint64_t n = all->tail - all->head;
+    bool full = n == all->capacity;
+    struct entry entry;
+
+    while (n-- > 0) {
+        entry = all->queue[all->head & (all->capacity - 1)];
+        if (slot_unclaimed(entry.slot, entry.generation) > 0 && !full)
+            return;
+        __atomic_store_n(&all->head, all->head + 1, __ATOMIC_RELAXED);
+        if (slot_unclaimed(entry.slot, entry.generation) > 0)
+            append(all, &entry);
+    }
+}
+
 void workers_post(struct workers *all, struct feed *feed, struct slot *slot)
 {
-    uint32_t rows = slot_unclaimed(slot), wake;
+    const struct entry entry = { feed, slot, slot_generation(slot) };
+    uint32_t rows = slot_unclaimed(slot, entry.generation), wake;
 
-    while (all->head < all->tail) {
-        struct slot *oldest = all->queue[all->head & (all->capacity - 1)].slot;
-
-        if (slot_unclaimed(oldest) > 0)
-            break;
-        oldest->queued = false;
-        __atomic_store_n(&all->head, all->head + 1, __ATOMIC_RELAXED);
-    }
-    if (!slot->queued) { /* else an entry from before still stands for it; so there is always room */
-        struct entry *entry = &all->queue[all->tail & (all->capacity - 1)];
-
-        slot->queued = true;
-        __atomic_store_n(&entry->feed, feed, __ATOMIC_RELAXED);
-        __atomic_store_n(&entry->slot, slot, __ATOMIC_RELAXED);
-        /* The entry is seen before the tail that covers it. */
-        __atomic_store_n(&all->tail, all->tail + 1, __ATOMIC_RELEASE);
-    }
+    clean(all);
+    append(all, &entry);
     /* The tail and the slot's claim word are stored before idle is loaded; pairs with the fence in run. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     wake = __atomic_load_n(&all->idle, __ATOMIC_RELAXED);
@@ -386,7 +405,7 @@ int workers_create(struct workers **out, uint32_t n_workers, struct feed *feeds,
     sem_init(&all->work, 0, 0);
     for (uint32_t i = 0; i < n_feeds; i++)
         slots += feeds[i].n_slots;
-    for (all->capacity = 64; all->capacity < slots; all->capacity *= 2)
+    for (all->capacity = 64; all->capacity < 2 * slots; all->capacity *= 2)
         ;
     all->queue = calloc(all->capacity, sizeof(*all->queue));
     all->workers = aligned_alloc(PF_LINE, n_workers * sizeof(*all->workers));
@@ -426,7 +445,7 @@ bool workers_stop(struct workers *all, int limit_ms)
     __atomic_store_n(&all->stopping, true, __ATOMIC_RELAXED);
     for (uint32_t w = 0; w < all->n_workers; w++)
         sem_post(&all->work);
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += limit_ms / 1000;
     until.tv_nsec += limit_ms % 1000 * 1000000L;
     if (until.tv_nsec >= 1000000000L) {
@@ -435,7 +454,7 @@ bool workers_stop(struct workers *all, int limit_ms)
     }
     for (uint32_t w = 0; w < all->n_workers; w++)
         if (all->workers[w].running) {
-            if (pthread_timedjoin_np(all->workers[w].thread, NULL, &until) == 0)
+            if (pthread_clockjoin_np(all->workers[w].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
                 all->workers[w].running = false;
             else
                 all_joined = false;

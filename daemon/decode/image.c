@@ -105,11 +105,16 @@ static uint64_t swap_pixels(const struct image_params *params)
 
 static size_t image_worker_bytes(const struct field *field)
 {
-    const struct image_params *params = field->decode_params;
     int32_t width, height;
     image_size(field, &width, &height);
+    return kernel_bytes(width, height, swap_pixels(field->decode_params));
+}
+
+static size_t image_codec_bytes(const struct field *field)
+{
+    const struct image_params *params = field->decode_params;
     const int64_t kept = params->max_progressive < params->max_pixels ? params->max_progressive : params->max_pixels;
-    return kernel_bytes(width, height, swap_pixels(params)) + (size_t)kept * KEPT_BYTES + ROWS_BYTES;
+    return (size_t)kept * KEPT_BYTES + ROWS_BYTES;
 }
 
 static void image_worker_close(void *state)
@@ -127,7 +132,8 @@ static int image_worker_open(void **state, const struct field *field, size_t max
     const struct image_params *params = field->decode_params;
     int32_t width, height;
     image_size(field, &width, &height);
-    const size_t all = max_bytes ? max_bytes : image_worker_bytes(field), own = kernel_bytes(width, height, swap_pixels(params));
+    const size_t all = max_bytes ? max_bytes : image_worker_bytes(field) + image_codec_bytes(field),
+                 own = image_worker_bytes(field);
     if (all < own + ROWS_BYTES)
         return -ENOMEM;
     struct image_state *image = calloc(1, sizeof *image);
@@ -236,6 +242,7 @@ const struct decode_ops decode_image = {
     .params_size = sizeof(struct image_params),
     .prepare = image_prepare,
     .worker_bytes = image_worker_bytes,
+    .codec_bytes = image_codec_bytes,
     .worker_open = image_worker_open,
     .worker_close = image_worker_close,
     .row = image_row,

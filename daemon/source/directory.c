@@ -68,7 +68,7 @@ static const struct setting settings[] = {
       .help = "the folder; its folders are the classes, or it holds all files itself" },
     { "classes", SETTING_PATH, offsetof(struct directory_params, classes), "",
       .help = "a file of class names, one a line, that fixes their numbers; default: sorted folder names" },
-    { "extensions", SETTING_STRINGS, offsetof(struct directory_params, extensions), "[jpg, jpeg, png, webp, bmp, gif]",
+    { "extensions", SETTING_STRINGS, offsetof(struct directory_params, extensions), "[jpg, jpeg]",
       .help = "which files count, in any case; 'any': all" },
     SETTINGS_END,
 };

@@ -106,6 +106,15 @@ double series_median(const struct series *series)
     return quantile(values, n, 0.5);
 }
 
+double series_low(const struct series *series)
+{
+    double values[ROUNDS];
+
+    memcpy(values, series->values, sizeof(values));
+    qsort(values, series->n, sizeof(*values), by_value);
+    return quantile(values, series->n, 0.25);
+}
+
 double series_spread(const struct series *series)
 {
     double values[ROUNDS];

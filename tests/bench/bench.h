@@ -39,6 +39,8 @@ struct series {
 void series_add(struct series *series, double value, double others);
 /* Of the quiet rounds where there are five, else of all. */
 double series_median(const struct series *series);
+/* The lower quartile of all rounds: where every round does the same work, others can only have made it longer. */
+double series_low(const struct series *series);
 double series_spread(const struct series *series); /* half the range that holds the middle half of them, over the median */
 size_t series_quiet(const struct series *series);
 
@@ -47,11 +49,11 @@ bool more_rounds(const struct series *any);
 
 /* ---- time ----------------------------------------------------------------------------------------------------------- */
 
-int64_t thread_ns(void);         /* CPU time of this thread */
-int64_t process_ns(pid_t pid);   /* CPU time of all threads of a process */
+int64_t thread_ns(void);       /* CPU time of this thread */
+int64_t process_ns(pid_t pid); /* CPU time of all threads of a process */
 int64_t main_thread_ns(pid_t pid);
-bool sleeps(pid_t pid);          /* all its threads, at this moment */
-int64_t rest(pid_t pid);         /* until they sleep and none has run for 20 ms; when the last one was seen to have run */
+bool sleeps(pid_t pid);  /* all its threads, at this moment */
+int64_t rest(pid_t pid); /* until they sleep and none has run for 20 ms; when the last one was seen to have run */
 
 /* This thread, and what it starts from now on, to one CPU: the last that is allowed for 0, the one before it for 1; -1: to all. */
 void pin(int place);

@@ -17,8 +17,8 @@
 #include "syscalls.h"
 
 #define TURNS     5
-#define TARGET_NS 100 /* of "next" */
-#define FLAT_NS   50  /* one line from memory */
+#define TARGET_NS 100    /* of "next" */
+#define FLAT_NS   50     /* one line from memory */
 #define PAUSE_NS  200000 /* the daemon goes to sleep, the core stays awake */
 #define MAX_HELD  2
 #define MOST      8192 /* bursts of a kind */
@@ -60,10 +60,11 @@ static void start_daemon(void)
     int at = snprintf(yaml, sizeof(yaml), "version: 1\ndaemon: { memory: 3GiB }\nfeeds:\n");
 
     for (size_t k = 0; k < KINDS; k++)
-        at += snprintf(yaml + at, sizeof(yaml) - (size_t)at,
-                       "  %s:\n    source: { type: synthetic, rows: 1000000000 }\n    shuffle: none\n    slots: %u\n    max_held: %d\n"
-                       "    %s\n",
-                       kinds[k].feed, kinds[k].slots, MAX_HELD, kinds[k].recipe);
+        at += snprintf(
+            yaml + at, sizeof(yaml) - (size_t)at,
+            "  %s:\n    source: { type: synthetic, rows: 1000000000 }\n    shuffle: none\n    slots: %u\n    max_held: %d\n"
+            "    %s\n",
+            kinds[k].feed, kinds[k].slots, MAX_HELD, kinds[k].recipe);
     daemon_start(&pfeedd, yaml);
 }
 
@@ -158,8 +159,7 @@ static void measure(const struct kind *kind, struct result *result, int turn)
     pfeed_close(pf);
     if (others.n)
         crew_stop(&others);
-    UNTIL(feed_at_rest(&pfeedd, kind->feed))
-        ;
+    UNTIL(feed_at_rest(&pfeedd, kind->feed));
 }
 
 static void show(const struct kind *kind, struct result *result, double *typical)
@@ -168,9 +168,9 @@ static void show(const struct kind *kind, struct result *result, double *typical
 
     *typical = median(result->turns, TURNS);
     median(result->next, result->n); /* sorts */
-    printf("%-16s %5u %6zu  %6.1f %6.1f %6.1f   %7.1f %6.0f   %7lld / %lld\n", kind->name, result->burst, result->n, result->next[0], *typical,
-           quantile(result->next, result->n, 0.99), first, quantile(result->first, result->n, 0.99), (long long)result->calls,
-           (long long)result->batches);
+    printf("%-16s %5u %6zu  %6.1f %6.1f %6.1f   %7.1f %6.0f   %7lld / %lld\n", kind->name, result->burst, result->n,
+           result->next[0], *typical, quantile(result->next, result->n, 0.99), first, quantile(result->first, result->n, 0.99),
+           (long long)result->calls, (long long)result->batches);
 }
 
 int main(void)
@@ -202,13 +202,13 @@ int main(void)
         most = typical[k] > most ? typical[k] : most;
     }
     flat = most - least <= FLAT_NS;
-    printf("\ntarget: median <= %d ns at every size, no system call, flat (within %d ns): %s\n",
-           TARGET_NS, FLAT_NS, most <= TARGET_NS && flat && (calls == 0 && way) ? "held" : "MISSED");
-    printf("json: {\"bench\":\"handoff\",\"target_ns\":%d,\"clock_ns\":%.0f,\"system_calls\":%lld,\"counted\":%s", TARGET_NS, clock_ns,
-           (long long)calls, way ? "true" : "false");
+    printf("\ntarget: median <= %d ns at every size, no system call, flat (within %d ns): %s\n", TARGET_NS, FLAT_NS,
+           most <= TARGET_NS && flat && (calls == 0 && way) ? "held" : "MISSED");
+    printf("json: {\"bench\":\"handoff\",\"target_ns\":%d,\"clock_ns\":%.0f,\"system_calls\":%lld,\"counted\":%s", TARGET_NS,
+           clock_ns, (long long)calls, way ? "true" : "false");
     for (size_t k = 0; k < KINDS; k++)
-        printf(",\"%s\":{\"bytes\":%llu,\"burst\":%u,\"min_ns\":%.1f,\"median_ns\":%.1f,\"p99_ns\":%.1f,\"first_ns\":%.1f}", kinds[k].feed,
-               (unsigned long long)kinds[k].bytes, results[k].burst, results[k].next[0], typical[k],
+        printf(",\"%s\":{\"bytes\":%llu,\"burst\":%u,\"min_ns\":%.1f,\"median_ns\":%.1f,\"p99_ns\":%.1f,\"first_ns\":%.1f}",
+               kinds[k].feed, (unsigned long long)kinds[k].bytes, results[k].burst, results[k].next[0], typical[k],
                quantile(results[k].next, results[k].n, 0.99), median(results[k].first, results[k].n));
     printf("}\n");
     return bench_end();

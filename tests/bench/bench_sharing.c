@@ -31,9 +31,9 @@ static struct pictures *pictures;
 static uint32_t count;
 static const char *path;
 
-static struct series one_us, three_us, jobs_ratio;                       /* CPU a row */
-static struct series wall1, wall2, bare_wall1, bare_wall2;               /* rows a second */
-static struct series cpu1, cpu2, bare_cpu1, bare_cpu2;                   /* CPU a row */
+static struct series one_us, three_us, jobs_ratio;         /* CPU a row */
+static struct series wall1, wall2, bare_wall1, bare_wall2; /* rows a second */
+static struct series cpu1, cpu2, bare_cpu1, bare_cpu2;     /* CPU a row */
 static struct series gain, bare_gain, gain_ratio;
 
 static void start_daemon(struct daemon *daemon, uint32_t workers, bool with_three)
@@ -125,7 +125,8 @@ static void jobs(void)
     while (more_rounds(&jobs_ratio))
         measure_jobs();
     row = feed_now(&one.daemon, "three");
-    CHECK(row.rows_delivered == 3 * EPOCHS * count * jobs_ratio.n, "three jobs were given %llu rows", (unsigned long long)row.rows_delivered);
+    CHECK(row.rows_delivered == 3 * EPOCHS * count * jobs_ratio.n, "three jobs were given %llu rows",
+          (unsigned long long)row.rows_delivered);
     crew_stop(&three.crew);
     crew_stop(&one.crew);
     daemon_stop(&one.daemon);
@@ -166,11 +167,14 @@ int main(void)
     count = pictures_in(path);
     jobs();
     workers();
-    printf("json: {\"bench\":\"sharing\",\"one_us\":%.1f,\"three_us\":%.1f,\"jobs_ratio\":%.4f,\"jobs_quiet\":%zu,\"workers1_rows_s\":%.1f,"
-           "\"workers2_rows_s\":%.1f,\"gain\":%.4f,\"bare1_rows_s\":%.1f,\"bare2_rows_s\":%.1f,\"bare_gain\":%.4f,\"gain_ratio\":%.4f,"
+    printf("json: "
+           "{\"bench\":\"sharing\",\"one_us\":%.1f,\"three_us\":%.1f,\"jobs_ratio\":%.4f,\"jobs_quiet\":%zu,\"workers1_rows_s\":%"
+           ".1f,"
+           "\"workers2_rows_s\":%.1f,\"gain\":%.4f,\"bare1_rows_s\":%.1f,\"bare2_rows_s\":%.1f,\"bare_gain\":%.4f,\"gain_ratio\":"
+           "%.4f,"
            "\"gain_quiet\":%zu}\n",
-           series_median(&one_us), series_median(&three_us), series_median(&jobs_ratio), series_quiet(&jobs_ratio), series_median(&wall1),
-           series_median(&wall2), series_median(&gain), series_median(&bare_wall1), series_median(&bare_wall2), series_median(&bare_gain),
-           series_median(&gain_ratio), series_quiet(&gain_ratio));
+           series_median(&one_us), series_median(&three_us), series_median(&jobs_ratio), series_quiet(&jobs_ratio),
+           series_median(&wall1), series_median(&wall2), series_median(&gain), series_median(&bare_wall1),
+           series_median(&bare_wall2), series_median(&bare_gain), series_median(&gain_ratio), series_quiet(&gain_ratio));
     return bench_end();
 }

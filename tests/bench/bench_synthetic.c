@@ -77,8 +77,7 @@ static void measure(const struct kind *kind, struct result *result)
     series_add(&result->row_ns, (double)cpu_ns / (double)rows, window.others);
     series_add(&result->main_ns, (double)main_ns / (double)rows * kind->batch, window.others);
     series_add(&result->consumer_ns, (double)crew_cpu_ns / (double)batches, window.others);
-    UNTIL(feed_at_rest(&pfeedd, kind->feed))
-        ;
+    UNTIL(feed_at_rest(&pfeedd, kind->feed));
 }
 
 int main(void)
@@ -91,24 +90,27 @@ int main(void)
     while (more_rounds(&results[KINDS - 1].rows))
         for (size_t k = 0; k < KINDS; k++)
             measure(&kinds[k], &results[k]);
-    printf("%u workers; %zu rounds, %zu of them quiet\n\n", about.workers, results[0].rows.n, series_quiet(&results[KINDS - 1].rows));
+    printf("%u workers; %zu rounds, %zu of them quiet\n\n", about.workers, results[0].rows.n,
+           series_quiet(&results[KINDS - 1].rows));
     printf("batch jobs    made         delivered                 daemon CPU            consumer CPU\n");
     printf("              rows/s       rows/s     batches/s   ns/row  main us/batch   us/batch   spread of rows/s\n");
     for (size_t k = 0; k < KINDS; k++) {
         struct result *r = &results[k];
 
-        printf("%5u %4u %9.0f %12.0f %12.0f %8.0f %12.2f %12.2f %9.1f %%\n", kinds[k].batch, kinds[k].jobs, series_median(&r->rows),
-               series_median(&r->batches) * kinds[k].batch, series_median(&r->batches), series_median(&r->row_ns),
-               series_median(&r->main_ns) / 1e3, series_median(&r->consumer_ns) / 1e3, 100 * series_spread(&r->rows));
+        printf("%5u %4u %9.0f %12.0f %12.0f %8.0f %12.2f %12.2f %9.1f %%\n", kinds[k].batch, kinds[k].jobs,
+               series_median(&r->rows), series_median(&r->batches) * kinds[k].batch, series_median(&r->batches),
+               series_median(&r->row_ns), series_median(&r->main_ns) / 1e3, series_median(&r->consumer_ns) / 1e3,
+               100 * series_spread(&r->rows));
     }
     printf("\nno target\njson: {\"bench\":\"synthetic\",\"workers\":%u,\"quiet\":%zu", about.workers,
            series_quiet(&results[KINDS - 1].rows));
     for (size_t k = 0; k < KINDS; k++) {
         struct result *r = &results[k];
 
-        printf(",\"%s\":{\"rows_s\":%.0f,\"batches_s\":%.0f,\"daemon_ns_row\":%.0f,\"main_ns_batch\":%.0f,\"consumer_ns_batch\":%.0f}",
-               kinds[k].feed, series_median(&r->rows), series_median(&r->batches), series_median(&r->row_ns), series_median(&r->main_ns),
-               series_median(&r->consumer_ns));
+        printf(",\"%s\":{\"rows_s\":%.0f,\"batches_s\":%.0f,\"daemon_ns_row\":%.0f,\"main_ns_batch\":%.0f,\"consumer_ns_batch\":%"
+               ".0f}",
+               kinds[k].feed, series_median(&r->rows), series_median(&r->batches), series_median(&r->row_ns),
+               series_median(&r->main_ns), series_median(&r->consumer_ns));
     }
     printf("}\n");
     return bench_end();

@@ -71,8 +71,9 @@ static void read_file(struct pictures *pictures, uint64_t id, struct sample_valu
     struct feed *feed = &pictures->feed;
     struct problem why;
 
-    CHECK(feed->config->source->read(feed->source, id, pictures->field->part, pictures->buffer, feed->max_bytes, value, &why) >= 0, "%s",
-          why.text);
+    CHECK(feed->config->source->read(feed->source, id, pictures->field->part, pictures->buffer, feed->max_bytes, value, &why) >=
+              0,
+          "%s", why.text);
 }
 
 static void read_files(struct pictures *pictures)

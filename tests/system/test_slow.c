@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "history.h"
 
@@ -17,16 +18,17 @@
 
 static struct daemon pfeedd;
 
-static void start_daemon(unsigned gang)
+static void start_daemon(unsigned gang, unsigned delay_us)
 {
     char yaml[512];
 
     /* Two places, max_held + 2 slots for each: just enough. */
     snprintf(yaml, sizeof(yaml),
-             "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: %u }\n"
+             "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: %u, "
+             "delay_us: %u }\n"
              "    shuffle: { mode: global, seed: 5 }\n    batch: %u\n    gang: %u\n    max_held: %u\n    slots: 8\n"
              "    fields: { x: { dtype: float32, shape: [256] } }\n",
-             ROWS, BATCH, gang, HELD);
+             ROWS, delay_us, BATCH, gang, HELD);
     daemon_start(&pfeedd, yaml);
 }
 
@@ -63,7 +65,7 @@ static void run_greedy(const void *arg)
 {
     struct plan plans[] = { { .daemon = &pfeedd, .feed = "spine" }, { .daemon = &pfeedd, .feed = "spine", .max_held = 1 } };
 
-    start_daemon(1);
+    start_daemon(1, 0);
     for (unsigned i = 0; i < 2; i++)
         trainer_wait(trainer_start("greedy", greedy, &plans[i]));
     daemon_stop(&pfeedd);
@@ -83,9 +85,75 @@ static void run_leaver(const void *arg)
 {
     struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
 
-    start_daemon(1);
+    start_daemon(1, 0);
     for (unsigned i = 0; i < 20; i++)
         trainer_wait(trainer_start("leaver", leaver, &plan));
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    daemon_stop(&pfeedd);
+}
+
+/* ---- one that sits -------------------------------------------------------------------------------------------------- */
+
+#define SITTERS 60u
+
+struct crowd {
+    uint32_t stop, held;
+    uint64_t steps[2]; /* of the two that go on */
+};
+static struct crowd *crowd;
+
+static void goes_on(void *arg)
+{
+    const struct plan *plan = arg;
+    uint64_t *steps = &crowd->steps[strcmp(plan->job, "second") == 0];
+    struct pfeed *pf = plan_open(plan);
+
+    while (!word_get(&crowd->stop)) {
+        must_done(pf, must_next(pf));
+        count_set(steps, count_get(steps) + 1);
+    }
+    pfeed_close(pf);
+}
+
+static void sits(void *arg)
+{
+    struct pfeed *pf = plan_open(arg);
+
+    for (unsigned i = 0; i < HELD; i++)
+        must_next(pf);
+    word_set(&crowd->held, 1);
+    for (;;)
+        pause();
+}
+
+/* Two jobs beside each other, whose slots are being filled while a third one comes, takes what it may and sits on it: whatever
+ * slots it got, the two go on, as they have max_held + 2 without it. */
+static void run_sitters(const void *arg)
+{
+    struct plan two[] = { { .daemon = &pfeedd, .feed = "spine", .job = "first", .max_held = 1 },
+                          { .daemon = &pfeedd, .feed = "spine", .job = "second", .max_held = 1 } };
+    struct plan third = { .daemon = &pfeedd, .feed = "spine", .seed = 3 };
+    struct trainer *trainers[2], *sitter;
+    uint64_t from[2];
+
+    crowd = shared_memory(sizeof(*crowd));
+    start_daemon(2, 50);
+    for (unsigned i = 0; i < 2; i++)
+        trainers[i] = trainer_start(two[i].job, goes_on, &two[i]);
+    for (unsigned round = 0; round < SITTERS; round++) {
+        word_set(&crowd->held, 0);
+        third.seed = 3 + round;
+        sitter = trainer_start("sitter", sits, &third);
+        word_await(&crowd->held, 1);
+        for (unsigned i = 0; i < 2; i++)
+            from[i] = count_get(&crowd->steps[i]);
+        for (unsigned i = 0; i < 2; i++)
+            UNTIL(count_get(&crowd->steps[i]) >= from[i] + 40);
+        trainer_kill(sitter);
+    }
+    word_set(&crowd->stop, 1);
+    for (unsigned i = 0; i < 2; i++)
+        trainer_wait(trainers[i]);
     UNTIL(feed_at_rest(&pfeedd, "spine"));
     daemon_stop(&pfeedd);
 }
@@ -191,7 +259,7 @@ static void stop_and_continue(const struct plan *plan, unsigned gang)
     uint64_t steps;
 
     shared = shared_memory(sizeof(*shared));
-    start_daemon(gang);
+    start_daemon(gang, 0);
     shared->plan = *plan;
     shared->plan.daemon = &pfeedd;
     stops = trainer_start("stopped", stopped, NULL);
@@ -242,6 +310,7 @@ int main(int argc, char **argv)
     const struct test tests[] = {
         { "max_held and one more", run_greedy, NULL },
         { "closing with batches held", run_leaver, NULL },
+        { "who sits pins only what it holds", run_sitters, NULL },
         { "stopped, slow: skip", run_stopped_skip, NULL },
         { "stopped, with an order of its own", run_stopped_apart, NULL },
     };

@@ -253,5 +253,13 @@ struct place job_next_slot(const struct job *job, uint32_t rank, struct place pl
 
 uint32_t job_step_slots(const struct job *job)
 {
-    return (uint32_t)((job->terms.stride + job->slot_rows - 1) / job->slot_rows);
+    uint64_t a = job->slot_rows, b = job->terms.stride;
+
+    while (b != 0) { /* Euclid: steps begin at multiples of this within a slot */
+        uint64_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return (uint32_t)((job->slot_rows - a + job->terms.stride + job->slot_rows - 1) / job->slot_rows);
 }

@@ -71,7 +71,7 @@ static inline uint64_t job_ordinal(const struct job *job, uint64_t epoch, uint64
 {
     return epoch * job->spans + index;
 }
-/* Slots that one step of all ranks touches. */
+/* The most slots that one step of all ranks touches. */
 uint32_t job_step_slots(const struct job *job);
 
 #endif

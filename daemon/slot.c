@@ -365,7 +365,7 @@ static struct slot *take_from_skippers(struct feed *feed, struct consumer *asker
     return best;
 }
 
-/* Whether c stands behind the asker, or beside it, within reach: they are of one group, and the asker waits for it. */
+/* Whether c stands behind the asker, within reach: they are of one group, and the asker waits for it. */
 static bool waits_for(const struct feed *feed, const struct consumer *asker, const struct range *range, const struct consumer *c)
 {
     uint64_t mine, theirs;
@@ -374,7 +374,7 @@ static bool waits_for(const struct feed *feed, const struct consumer *asker, con
         return false;
     mine = job_ordinal(asker->job, range->epoch, range->index);
     theirs = job_ordinal(c->job, c->untaken.epoch, job_range(c->job, c->rank, c->untaken).index);
-    return theirs <= mine && mine - theirs <= feed->n_slots;
+    return theirs < mine && mine - theirs <= feed->n_slots;
 }
 
 /* Rule 3 for one slot: how far ahead the nearest of those who want it stands, or 0 where it may not be taken. */

@@ -140,6 +140,8 @@ static void run_sitters(const void *arg)
     start_daemon(2, 50);
     for (unsigned i = 0; i < 2; i++)
         trainers[i] = trainer_start(two[i].job, goes_on, &two[i]);
+    for (unsigned i = 0; i < 2; i++)
+        UNTIL(count_get(&crowd->steps[i]) > 0); /* the gang is these two */
     for (unsigned round = 0; round < SITTERS; round++) {
         word_set(&crowd->held, 0);
         third.seed = 3 + round;

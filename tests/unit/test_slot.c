@@ -144,7 +144,7 @@ struct trainer {
     int process;            /* the eventfd that is its pidfd; closed by the consumer's end */
     struct pf_grant_page *grants;
     struct pf_return_page *returns;
-    uint64_t next, returned, rung, told;
+    uint64_t next, returned, rung, told_returned, told_next;
     struct place expected;
     bool saw_last;
     uint64_t took; /* batches */
@@ -219,6 +219,14 @@ static void run_daemon(void)
         here->spins = UINT64_MAX;
 }
 
+/* Its eventfd. */
+static void ring(struct trainer *t)
+{
+    t->told_returned = t->returned;
+    t->told_next = t->next;
+    here->feed.dirty = true;
+}
+
 /* 1 took; 0 nothing is there. */
 static int take(struct trainer *t)
 {
@@ -228,11 +236,9 @@ static int take(struct trainer *t)
 
     assert_true(t->n_held < t->max_held && t->n_held < HELD_MAX);
     if (!pf_grants_take(t->grants, t->returns, &t->next, &held->grant)) {
-        /* As wait_take: before it waits it tells of returns that were not asked for. */
-        if (t->returned != t->told && t->grants->wake_at != UINT64_MAX) {
-            t->told = t->returned;
-            here->feed.dirty = true;
-        }
+        /* As wait_take: before it waits it tells of returns and takes that were not asked for. */
+        if ((t->returned != t->told_returned || t->next != t->told_next) && t->grants->wake_at != UINT64_MAX)
+            ring(t);
         return 0;
     }
     place = (struct place){ held->grant.epoch, held->grant.step };
@@ -261,10 +267,8 @@ static void give_back(struct trainer *t, uint32_t which)
     check_held(t);
     memmove(&t->held[which], &t->held[which + 1], (t->n_held - which - 1) * sizeof(t->held[0]));
     t->n_held--;
-    if (pf_returns_push(t->returns, t->grants, &t->returned, number, &t->rung)) {
-        t->told = t->returned;
-        here->feed.dirty = true; /* its eventfd */
-    }
+    if (pf_returns_push(t->returns, t->grants, &t->returned, number, &t->rung))
+        ring(t);
 }
 
 static void leave(struct trainer *t)

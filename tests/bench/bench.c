@@ -123,6 +123,14 @@ double series_spread(const struct series *series)
     return (quantile(values, n, 0.75) - quantile(values, n, 0.25)) / 2 / quantile(values, n, 0.5);
 }
 
+const char *verdict(bool held, const struct series *series)
+{
+    if (series_quiet(series) < 5)
+        return held ? "held, though others used the machine"
+                    : "MISSED, but others used the machine: run it again when it is quiet";
+    return held ? "held" : "MISSED";
+}
+
 bool more_rounds(const struct series *any)
 {
     const char *word = getenv("PFEED_BENCH_ROUNDS");

@@ -44,6 +44,9 @@ double series_low(const struct series *series);
 double series_spread(const struct series *series); /* half the range that holds the middle half of them, over the median */
 size_t series_quiet(const struct series *series);
 
+/* "held" or "MISSED", and whether the machine was quiet enough to say so. */
+const char *verdict(bool held, const struct series *series);
+
 /* Whether another round is wanted: until there are enough quiet ones, or three times as many in all, or four minutes are over. */
 bool more_rounds(const struct series *any);
 

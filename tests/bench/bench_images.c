@@ -133,7 +133,7 @@ int main(void)
     line("  of it the rest (daemon - read)", low[DAEMON] - low[READ]);
     line("  of the rest the main thread", series_low(&main_us));
     printf("\ntarget: everything else <= %.0f %% of the bare loop: %s\n", 100 * TARGET,
-           low[DAEMON] - low[MADE] <= TARGET * low[BARE] ? "held" : "MISSED");
+           verdict(low[DAEMON] - low[MADE] <= TARGET * low[BARE], &things[BARE]));
     printf(
         "json: "
         "{\"bench\":\"images\",\"target\":%.2f,\"quiet\":%zu,\"rounds\":%zu,\"bare_us\":%.1f,\"made_us\":%.1f,\"read_us\":%.1f,"

@@ -842,7 +842,8 @@ static void act(const struct variety *v)
     case 0: {
         uint32_t name = below(4), rank = below(v->world);
 
-        attach(names[name], rank, v->world, v->batch, name % 3, 1 + below(v->max_held), v->epochs, v->slow, &why);
+        attach(names[name], rank, v->world, v->batch, name % 3, 1 + below(v->max_held), v->epochs, name & 1 ? v->slow : PF_SLOW_BLOCK,
+               &why);
         return;
     }
     case 1:
@@ -911,7 +912,7 @@ static uint64_t random_round(uint64_t seed)
     v.batch = v.rows % v.world == 0 ? batches[below(3)] : 1 + below(2);
     v.epochs = below(2) ? 0 : 1 + below(3);
     v.each = below(3) == 0;
-    v.slow = v.world == 1 || v.each ? below(3) : 0;
+    v.slow = v.world == 1 || v.each ? below(3) : 0; /* of every other job */
     slots = (v.max_held + 2) * (1 + below(4)) + below(3);
     world_close();
     world_open(seed * 31 + 7, slots, v.rows, v.rows * (4 + seed % 30) + seed % 7, v.each ? &deliver_each : &deliver_split,

@@ -89,17 +89,19 @@ int pfeed_next(struct pfeed *pf, struct pfeed_batch **out, int timeout_ms)
         }
     }
     if (__builtin_expect(pf->n_held == pf->max_held, 0))
-        return sentence_set(&pf->error, -ENOBUFS,
-                            "%u batches are held, as many as this consumer may (max_held): give one back by pfeed_done, copy what "
-                            "must be kept, or open with a larger max_held",
-                            pf->n_held);
+        return sentence_set(
+            &pf->error, -ENOBUFS,
+            "%u batches are held, as many as this consumer may (max_held): give one back by pfeed_done, copy what "
+            "must be kept, or open with a larger max_held",
+            pf->n_held);
     rc = take(pf, &grant, timeout_ms);
     if (__builtin_expect(rc != 0, 0)) {
         if (rc > 0)
             *out = NULL;
         return rc;
     }
-    if (__builtin_expect(grant.slot >= pf->info->n_slots || grant.rows > pf->info->batch || grant.row > pf->info->batch - grant.rows, 0))
+    if (__builtin_expect(
+            grant.slot >= pf->info->n_slots || grant.rows > pf->info->batch || grant.row > pf->info->batch - grant.rows, 0))
         return sentence_set(&pf->error, -EPROTO, "pfeedd granted rows that are not in the arena");
     batch = spare(pf);
     fill(pf, batch, &grant);

@@ -93,8 +93,8 @@ int ctlsock_connect(const char *path, int64_t deadline_ns, struct sentence *why)
             }
             rc = sentence_set(why, -ETIMEDOUT, "pfeedd at %s does not take connections; is it stopped?", path);
         } else if (errno == ENOENT || errno == ECONNREFUSED) {
-            rc = sentence_set(why, -errno, "no pfeedd at %s (%s); start it, or name its socket by --socket or $PFEED_SOCKET", path,
-                              errno == ENOENT ? "no such socket" : "the socket is of a daemon that has gone");
+            rc = sentence_set(why, -errno, "no pfeedd at %s (%s); start it, or name its socket by --socket or $PFEED_SOCKET",
+                              path, errno == ENOENT ? "no such socket" : "the socket is of a daemon that has gone");
         } else {
             rc = sentence_set(why, -errno, "cannot connect to pfeedd at %s: %s", path, strerror(errno));
         }
@@ -181,7 +181,8 @@ int ctlsock_receive(int fd, void *message, uint32_t size, int *fds, unsigned n_f
     for (unsigned i = 0; i < n_fds; i++)
         fds[i] = -1;
     for (;;) {
-        header = (struct msghdr){ .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
+        header =
+            (struct msghdr){ .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
         got = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (got >= 0)
             break;
@@ -194,8 +195,9 @@ int ctlsock_receive(int fd, void *message, uint32_t size, int *fds, unsigned n_f
             return rc;
     }
     take_fds(&header, fds, n_fds);
-    rc = header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? sentence_set(why, -EPROTO, "pfeedd sent a message that is too long or "
-                                                                                   "more descriptors than this process may open")
+    rc = header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? sentence_set(why, -EPROTO,
+                                                                    "pfeedd sent a message that is too long or "
+                                                                    "more descriptors than this process may open")
                                                      : check_reply(message, got, why);
     if (rc < 0)
         for (unsigned i = 0; i < n_fds; i++)

@@ -21,10 +21,10 @@ struct pfeed_batch {
 };
 
 struct pfeed {
-    const uint64_t *alive;        /* its page is wiped by fork: 0 in a child */
+    const uint64_t *alive; /* its page is wiped by fork: 0 in a child */
     const struct pf_grant_page *grants;
     struct pf_return_page *returns;
-    uint64_t next, returned, rung; /* our own counts; see ring.h */
+    uint64_t next, returned, rung;     /* our own counts; see ring.h */
     uint64_t told_returned, told_next; /* `returned` and `next` when the daemon was last rung */
     uint32_t n_held, max_held;
     uint64_t last_flags; /* of the last grant taken, until the epoch's end was told */
@@ -38,7 +38,7 @@ struct pfeed {
     size_t arena_size;
     const struct pf_arena *info;
     const struct pf_field *fields;
-    struct pfeed_batch *batches; /* max_held of them */
+    struct pfeed_batch *batches;     /* max_held of them */
     int64_t (*strides)[PF_DIMS + 1]; /* n_fields */
 
     int socket, event;

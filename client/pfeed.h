@@ -41,7 +41,8 @@ struct pfeed_batch;
 /* Set size to sizeof(struct pfeed_options) and the rest to zero: zero and NULL mean the default. */
 struct pfeed_options {
     size_t size;
-    const char *socket;      /* default: $PFEED_SOCKET, then $XDG_RUNTIME_DIR/pfeed/pfeedd.sock if it is there, then /run/pfeed/pfeedd.sock */
+    const char
+        *socket; /* default: $PFEED_SOCKET, then $XDG_RUNTIME_DIR/pfeed/pfeedd.sock if it is there, then /run/pfeed/pfeedd.sock */
     const char *feed;        /* the feed's name in the daemon's configuration; required */
     const char *job;         /* ranks of one run give the same name; NULL: private, world must be 1 */
     uint32_t rank, world;    /* rank of world; world 0 means 1 */
@@ -72,18 +73,18 @@ struct pfeed_tensor {
     const void *data; /* aligned to 64 bytes where the row's size is a multiple of 64, else to the element */
     struct pfeed_dtype dtype;
     uint32_t ndim;
-    const int64_t *shape;   /* elements; shape[0] = rows of this batch */
-    const int64_t *strides; /* in elements */
+    const int64_t *shape;           /* elements; shape[0] = rows of this batch */
+    const int64_t *strides;         /* in elements */
     int32_t device_type, device_id; /* DLPack's: 1, 0 = host memory */
 };
 
 struct pfeed_info {
-    size_t size;             /* of this struct */
-    uint64_t epoch, step;    /* both from 0; step counts the job's global steps within the epoch */
-    uint32_t rows, valid;    /* rows in this batch; those that are not padding */
-    const uint64_t *ids;     /* rows: the scheduled samples */
+    size_t size;              /* of this struct */
+    uint64_t epoch, step;     /* both from 0; step counts the job's global steps within the epoch */
+    uint32_t rows, valid;     /* rows in this batch; those that are not padding */
+    const uint64_t *ids;      /* rows: the scheduled samples */
     const uint64_t *used_ids; /* rows: the samples that are really here */
-    const uint8_t *flags;    /* rows: PFEED_ROW_* */
+    const uint8_t *flags;     /* rows: PFEED_ROW_* */
 };
 
 /*

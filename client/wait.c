@@ -13,8 +13,8 @@
 #include "internal.h"
 
 /* A futex cannot wait for a socket's hang-up, so a sleeper looks at the socket this often. */
-#define SLICE_NS      INT64_C(250000000)
-#define WHY_NS        INT64_C(200000000)
+#define SLICE_NS INT64_C(250000000)
+#define WHY_NS   INT64_C(200000000)
 
 static void relax(void)
 {

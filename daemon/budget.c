@@ -214,10 +214,14 @@ int budget_check(const struct budget_limits *limits, uint64_t bytes, uint64_t sh
     const uint64_t mib = 1 << 20;
 
     if (bytes > limits->available)
-        return problem_set(why, -ENOMEM, "%" PRIu64 " MiB are needed (arenas, workers, tables), and only %" PRIu64 " MiB are to be had (%s); "
-                           "lower `daemon: memory` or `slots`", bytes / mib, limits->available / mib, limits->available_from);
+        return problem_set(why, -ENOMEM,
+                           "%" PRIu64 " MiB are needed (arenas, workers, tables), and only %" PRIu64 " MiB are to be had (%s); "
+                           "lower `daemon: memory` or `slots`",
+                           bytes / mib, limits->available / mib, limits->available_from);
     if (kind == SEGMENT_POSIX && shared > limits->shm)
-        return problem_set(why, -ENOMEM, "the arenas take %" PRIu64 " MiB, and /dev/shm has only %" PRIu64 " MiB free; make it larger, use "
-                           "`shm: memfd`, or lower `daemon: memory` or `slots`", shared / mib, limits->shm / mib);
+        return problem_set(why, -ENOMEM,
+                           "the arenas take %" PRIu64 " MiB, and /dev/shm has only %" PRIu64 " MiB free; make it larger, use "
+                           "`shm: memfd`, or lower `daemon: memory` or `slots`",
+                           shared / mib, limits->shm / mib);
     return 0;
 }

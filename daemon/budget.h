@@ -20,6 +20,7 @@ void budget_read(struct budget_limits *limits);
 /* Cores by affinity and by every ancestor cgroup's quota, rounded up; at least 1. */
 uint32_t budget_cores(void);
 /* -ENOMEM and the numbers where `bytes` in all, of which `shared` in segments of that kind, cannot be had. */
-int budget_check(const struct budget_limits *limits, uint64_t bytes, uint64_t shared, enum segment_kind kind, struct problem *why);
+int budget_check(const struct budget_limits *limits, uint64_t bytes, uint64_t shared, enum segment_kind kind,
+                 struct problem *why);
 
 #endif

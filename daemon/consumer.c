@@ -122,8 +122,8 @@ static void settle(struct consumer *c, uint32_t i)
 static bool misbehaves(struct consumer *c, const char *what, uint64_t value)
 {
     if (!c->broken[0])
-        snprintf(c->broken, sizeof(c->broken), "dropped: the return page of this process (pid %ld) is not sound: %s (%llu)", (long)c->pid,
-                 what, (unsigned long long)value);
+        snprintf(c->broken, sizeof(c->broken), "dropped: the return page of this process (pid %ld) is not sound: %s (%llu)",
+                 (long)c->pid, what, (unsigned long long)value);
     c->feed->dirty = true;
     return false;
 }
@@ -132,8 +132,8 @@ bool consumer_check(struct consumer *c)
 {
     if (!c->broken[0])
         return true;
-    log_warn("consumer %llu of feed '%s', job '%s' rank %u, uid %u: %s", (unsigned long long)c->id, c->feed->config->name, c->job_name,
-             c->rank, c->uid, c->broken);
+    log_warn("consumer %llu of feed '%s', job '%s' rank %u, uid %u: %s", (unsigned long long)c->id, c->feed->config->name,
+             c->job_name, c->rank, c->uid, c->broken);
     dropped++;
     consumer_drop(c, PF_CLOSED_DROPPED, c->broken);
     return false;
@@ -370,7 +370,8 @@ static void quarantine(struct consumer *c)
     close_lane(c);
     c->feed->dirty = true;
     release_slots(c->feed);
-    log_debug("consumer %llu of feed '%s' (job '%s' rank %u, pid %ld) is gone but its process lives: %u batches stay claimed until it ends",
+    log_debug("consumer %llu of feed '%s' (job '%s' rank %u, pid %ld) is gone but its process lives: %u batches stay claimed "
+              "until it ends",
               (unsigned long long)c->id, c->feed->config->name, c->job_name, c->rank, (long)c->pid, c->n_out);
 }
 
@@ -446,8 +447,8 @@ static void supersede(struct feed *feed, struct job *job, uint64_t run)
 {
     char sentence[256];
 
-    snprintf(sentence, sizeof(sentence), "run %llu of job '%s' has taken the place of run %llu", (unsigned long long)run, job->name,
-             (unsigned long long)job->run);
+    snprintf(sentence, sizeof(sentence), "run %llu of job '%s' has taken the place of run %llu", (unsigned long long)run,
+             job->name, (unsigned long long)job->run);
     log_info("feed '%s': %s", feed->config->name, sentence);
     for (uint32_t r = 0, world = job->world, left = job->n_attached; r < world && left > 0; r++)
         if (job->ranks[r]) {
@@ -497,7 +498,8 @@ static uint32_t slots_needed(const struct job *job, uint32_t max_held)
 static int check_groups(struct feed *feed, const struct job *job, const struct job *old, uint32_t max_held, struct problem *why)
 {
     enum { MOST = 64 };
-    struct group groups[MOST] = { { job, rearmost(job), slots_needed(job, max_held > job->max_held ? max_held : job->max_held) } };
+    struct group groups[MOST] = { { job, rearmost(job),
+                                    slots_needed(job, max_held > job->max_held ? max_held : job->max_held) } };
     uint32_t n = 1, need = 0;
 
     for (const struct job *other = feed->jobs; other; other = other->next) {
@@ -521,14 +523,16 @@ static int check_groups(struct feed *feed, const struct job *job, const struct j
         need += c->state == CONSUMER_QUARANTINED ? c->n_out : 0;
     if (need <= feed->n_slots)
         return 0;
-    return problem_set(why, -ENOSPC,
-                       "feed '%s' has %u slots, and %u are needed: for each of %u groups of jobs that stand at different places max_held (%u "
-                       "here) + 2, times the slots of a step (%u here); raise `slots` or `memory`, lower max_held, or start the jobs "
-                       "together (`gang`)",
-                       feed->config->name, feed->n_slots, need, n, max_held, job_step_slots(job));
+    return problem_set(
+        why, -ENOSPC,
+        "feed '%s' has %u slots, and %u are needed: for each of %u groups of jobs that stand at different places max_held (%u "
+        "here) + 2, times the slots of a step (%u here); raise `slots` or `memory`, lower max_held, or start the jobs "
+        "together (`gang`)",
+        feed->config->name, feed->n_slots, need, n, max_held, job_step_slots(job));
 }
 
-static int join(struct feed *feed, const struct job *job, const struct pf_ctl_attach *request, uint32_t max_held, struct problem *why)
+static int join(struct feed *feed, const struct job *job, const struct pf_ctl_attach *request, uint32_t max_held,
+                struct problem *why)
 {
     const struct place *left;
     int rc = job_agrees(job, request, why);
@@ -536,14 +540,16 @@ static int join(struct feed *feed, const struct job *job, const struct pf_ctl_at
     if (rc < 0)
         return rc;
     if (job->ranks[request->rank])
-        return problem_set(why, -EBUSY, "rank %u of job '%s' is there already (pid %ld); end it first, or give the new run a higher `run`",
+        return problem_set(why, -EBUSY,
+                           "rank %u of job '%s' is there already (pid %ld); end it first, or give the new run a higher `run`",
                            request->rank, job->name, (long)job->ranks[request->rank]->pid);
     left = &job->left[request->rank];
     if (job->started && (left->epoch || left->step))
-        return problem_set(why, -EBUSY,
-                           "rank %u of job '%s' stands at epoch %llu step %llu, and this attach is for epoch 0 step 0; restart all ranks "
-                           "of the job (resuming from a token is not in this version)",
-                           request->rank, job->name, (unsigned long long)left->epoch, (unsigned long long)left->step);
+        return problem_set(
+            why, -EBUSY,
+            "rank %u of job '%s' stands at epoch %llu step %llu, and this attach is for epoch 0 step 0; restart all ranks "
+            "of the job (resuming from a token is not in this version)",
+            request->rank, job->name, (unsigned long long)left->epoch, (unsigned long long)left->step);
     return max_held > job->max_held ? check_groups(feed, job, NULL, max_held, why) : 0;
 }
 
@@ -568,22 +574,24 @@ static int make_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *re
 }
 
 /* The job that the request means, made if need be; *fresh: it was. */
-static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint32_t max_held, struct job **out, bool *fresh,
-                      struct problem *why)
+static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint32_t max_held, struct job **out,
+                      bool *fresh, struct problem *why)
 {
     struct job *job = find_job(feed, uid, request->job);
     int rc;
 
     if (request->rank >= request->world)
-        return problem_set(why, -EINVAL, "rank is %u of world %u; ranks count from 0 to world - 1", request->rank, request->world);
+        return problem_set(why, -EINVAL, "rank is %u of world %u; ranks count from 0 to world - 1", request->rank,
+                           request->world);
     if (!*request->job && request->world != 1)
-        return problem_set(why, -EINVAL, "world is %u, but no job is named: a private job has world 1; give all ranks the same job name",
+        return problem_set(why, -EINVAL,
+                           "world is %u, but no job is named: a private job has world 1; give all ranks the same job name",
                            request->world);
     if (request->start[0] && strcmp(request->start, "fresh") != 0)
         return problem_set(why, -EOPNOTSUPP, "start '%.60s' is not in this version; use \"fresh\" or none", request->start);
     if (job && request->run < job->run)
-        return problem_set(why, -ESTALE, "run %llu of job '%s' is there; this rank is of run %llu", (unsigned long long)job->run, job->name,
-                           (unsigned long long)request->run);
+        return problem_set(why, -ESTALE, "run %llu of job '%s' is there; this rank is of run %llu", (unsigned long long)job->run,
+                           job->name, (unsigned long long)request->run);
     *fresh = !job || request->run > job->run;
     if (!*fresh) {
         rc = join(feed, job, request, max_held, why);
@@ -629,7 +637,8 @@ static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, 
         .batch = c->job->terms.batch,
         .world_batch = (uint32_t)c->job->terms.stride,
         .max_held = c->max_held,
-        .spin_ns = sysconf(_SC_NPROCESSORS_ONLN) > 4 ? 10000 : 0, /* where cores are scarce, the one that spins holds up a worker */
+        .spin_ns =
+            sysconf(_SC_NPROCESSORS_ONLN) > 4 ? 10000 : 0, /* where cores are scarce, the one that spins holds up a worker */
         .version = PFEED_VERSION,
     };
     fds[PF_FD_ARENA] = c->feed->segment.reader;

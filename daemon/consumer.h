@@ -12,7 +12,7 @@
 #include "segment.h"
 
 #define PF_COUNTER_feed(name)
-#define PF_COUNTER_consumer(name) uint64_t name;
+#define PF_COUNTER_consumer(name)           uint64_t name;
 #define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
 struct consumer_counters {
 #include "counters.tbl"
@@ -48,21 +48,21 @@ struct consumer {
     uint64_t id;
     uint32_t rank, max_held;
     uid_t uid;
-    pid_t pid;     /* 0: in a PID namespace that we cannot see */
+    pid_t pid; /* 0: in a PID namespace that we cannot see */
     int64_t born_ns;
     struct watch process; /* its pidfd, or -1 */
     struct watch event;   /* its eventfd: never read, edge-triggered */
     struct segment grant_segment, return_segment;
     struct pf_grant_page *grants; /* NULL once quarantined */
     struct pf_return_page *returns;
-    struct place at;    /* next step to be granted */
+    struct place at;      /* next step to be granted */
     struct place ahead;   /* fill_wanted's own (feed.c) */
     bool had_untaken;     /* when fill_wanted looked last */
     struct place untaken; /* think_back's own (slot.c) */
-    uint64_t published; /* grants */
-    uint64_t tail;      /* returns that were read */
-    uint64_t taken;     /* least value that pf_return_page.taken may have */
-    uint64_t wake_at;   /* as stored last; UINT64_MAX: not asked */
+    uint64_t published;   /* grants */
+    uint64_t tail;        /* returns that were read */
+    uint64_t taken;       /* least value that pf_return_page.taken may have */
+    uint64_t wake_at;     /* as stored last; UINT64_MAX: not asked */
     uint32_t n_out;
     struct granted out[PF_RING]; /* by number, ascending */
     char job_name[PF_JOB_NAME];

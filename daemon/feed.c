@@ -151,7 +151,8 @@ static uint32_t views(uint32_t n_slots)
 
 uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots)
 {
-    uint64_t head = sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
+    uint64_t head =
+        sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
 
     return round_up(head, PF_PAGE) + slots_bytes(n_slots, feed->batch) +
            order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
@@ -430,8 +431,8 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
         return;
     }
     if (!job->started) {
-        snprintf(text, size, "feed '%s' has gang: %lld, and %u ranks are there", feed->config->name, (long long)feed->config->gang,
-                 gang_there(feed));
+        snprintf(text, size, "feed '%s' has gang: %lld, and %u ranks are there", feed->config->name,
+                 (long long)feed->config->gang, gang_there(feed));
         return;
     }
     if (consumer_held(c) < c->n_out)
@@ -440,7 +441,8 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
     for (uint32_t s = 0; s < feed->n_slots; s++) {
         const struct slot *slot = &feed->slots[s];
 
-        if (slot->state == PF_SLOT_FILLING && slot->seed == job->seed && slot->epoch == range.epoch && slot->index == range.index) {
+        if (slot->state == PF_SLOT_FILLING && slot->seed == job->seed && slot->epoch == range.epoch &&
+            slot->index == range.index) {
             snprintf(text, size, "slot %u is being filled: %u of %u rows are done", s,
                      slot->n_rows - __atomic_load_n(&slot->left, __ATOMIC_RELAXED), slot->n_rows);
             return;
@@ -449,8 +451,8 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
     at = (size_t)snprintf(text, size, "no slot is free: ");
     for (const struct consumer *o = feed->consumers; o && at < size; o = o->next)
         if (o->n_out > 0 || (o->state == CONSUMER_ATTACHED && o->job->started))
-            at += (size_t)snprintf(text + at, size - at, "pid %ld (job '%s' rank %u) holds %u at epoch %llu step %llu; ", (long)o->pid,
-                                   o->job_name, o->rank, consumer_held(o), (unsigned long long)o->at.epoch,
+            at += (size_t)snprintf(text + at, size - at, "pid %ld (job '%s' rank %u) holds %u at epoch %llu step %llu; ",
+                                   (long)o->pid, o->job_name, o->rank, consumer_held(o), (unsigned long long)o->at.epoch,
                                    (unsigned long long)o->at.step);
     if (at < size)
         snprintf(text + at, size - at, "see `pfeedctl slots`");

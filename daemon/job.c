@@ -82,17 +82,20 @@ static int count_steps(struct job *job, const char *feed_name, struct problem *w
     uint64_t stride = job->terms.stride;
 
     if (job->tail == CONFIG_TAIL_PARTIAL && job->world != 1 && !job->terms.alone)
-        return problem_set(why, -EINVAL,
-                           "feed '%s' has `tail: partial`, which is only for world 1, not %u: the ranks would get unequal batches; "
-                           "use `tail: drop` or `tail: pad`",
-                           feed_name, job->world);
+        return problem_set(
+            why, -EINVAL,
+            "feed '%s' has `tail: partial`, which is only for world 1, not %u: the ranks would get unequal batches; "
+            "use `tail: drop` or `tail: pad`",
+            feed_name, job->world);
     job->steps = job->tail == CONFIG_TAIL_DROP ? job->samples / stride : (job->samples + stride - 1) / stride;
     if (job->steps == 0)
-        return problem_set(why, -EINVAL,
-                           "feed '%s' has %llu samples, fewer than one step of %llu rows (world %u x batch %u), and `tail: drop` leaves "
-                           "them all out; use a smaller batch, or `tail: pad`",
-                           feed_name, (unsigned long long)job->samples, (unsigned long long)stride, job->world, job->terms.batch);
-    job->spans = ((job->steps - 1) * stride + (job->terms.alone ? job->terms.batch : stride) + job->slot_rows - 1) / job->slot_rows;
+        return problem_set(
+            why, -EINVAL,
+            "feed '%s' has %llu samples, fewer than one step of %llu rows (world %u x batch %u), and `tail: drop` leaves "
+            "them all out; use a smaller batch, or `tail: pad`",
+            feed_name, (unsigned long long)job->samples, (unsigned long long)stride, job->world, job->terms.batch);
+    job->spans =
+        ((job->steps - 1) * stride + (job->terms.alone ? job->terms.batch : stride) + job->slot_rows - 1) / job->slot_rows;
     return 0;
 }
 
@@ -132,7 +135,8 @@ int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_c
     if (rc < 0)
         goto fail;
     if (job->skip && job->world != 1 && !job->terms.alone) {
-        rc = problem_set(why, -EINVAL, "slow: skip is only for world 1 or `deliver: each`, not for world %u: ranks would get unequal steps",
+        rc = problem_set(why, -EINVAL,
+                         "slow: skip is only for world 1 or `deliver: each`, not for world %u: ranks would get unequal steps",
                          job->world);
         goto fail;
     }
@@ -168,8 +172,8 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struc
     int rc;
 
     if (request->world != job->world)
-        return problem_set(why, -EINVAL, "job '%s' has world %u, this rank says %u; all ranks of a job must agree", job->name, job->world,
-                           request->world);
+        return problem_set(why, -EINVAL, "job '%s' has world %u, this rank says %u; all ranks of a job must agree", job->name,
+                           job->world, request->world);
     rc = job->feed->deliver->terms(job->slot_rows, request->world, request->batch, &terms, why);
     if (rc < 0)
         return rc;
@@ -180,11 +184,12 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struc
         return problem_set(why, -EINVAL, "job '%s' has seed %llu, this rank says %llu; all ranks of a job must agree", job->name,
                            (unsigned long long)job->seed, (unsigned long long)seed);
     if (epochs != job->epochs)
-        return problem_set(why, -EINVAL, "job '%s' runs for %llu epochs, this rank says %llu (0: for ever); all ranks of a job must agree",
+        return problem_set(why, -EINVAL,
+                           "job '%s' runs for %llu epochs, this rank says %llu (0: for ever); all ranks of a job must agree",
                            job->name, (unsigned long long)job->epochs, (unsigned long long)epochs);
     if (strcmp(request->local_ranks, job->local_text) != 0)
-        return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; all ranks of a host must agree", job->name,
-                           job->local_text, request->local_ranks);
+        return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; all ranks of a host must agree",
+                           job->name, job->local_text, request->local_ranks);
     if (skip != job->skip)
         return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; all ranks of a job must agree", job->name,
                            job->skip ? "skip" : "block", skip ? "skip" : "block");

@@ -33,10 +33,10 @@ struct job {
     uint32_t slot_rows;
     uint64_t seed, run, epochs; /* epochs 0: for ever */
     bool skip, peek;
-    bool started; /* all local ranks, and the feed's gang, were there */
-    uint8_t *local;           /* world: this rank lives on this host */
-    struct consumer **ranks;  /* world: attached, or NULL */
-    struct place *left;       /* world: where a vacant rank stood */
+    bool started;            /* all local ranks, and the feed's gang, were there */
+    uint8_t *local;          /* world: this rank lives on this host */
+    struct consumer **ranks; /* world: attached, or NULL */
+    struct place *left;      /* world: where a vacant rank stood */
     uint32_t n_attached, n_local;
     uint32_t max_held; /* the largest of its ranks */
     char local_text[PF_RANKS_TEXT];

@@ -25,11 +25,11 @@
 #include "decode/decode.h"
 #include "server.h"
 
-#define EXIT_USAGE  2
-#define EXIT_CONFIG 78 /* sysexits.h: the configuration, or more memory than there is */
-#define STOP_MS     1500
-#define AUTO_SLOTS  16
-#define AUTO_MEMORY (UINT64_C(8) << 30)
+#define EXIT_USAGE     2
+#define EXIT_CONFIG    78 /* sysexits.h: the configuration, or more memory than there is */
+#define STOP_MS        1500
+#define AUTO_SLOTS     16
+#define AUTO_MEMORY    (UINT64_C(8) << 30)
 #define DEFAULT_CONFIG "/etc/pfeed/pfeed.yaml"
 #define DEFAULT_FOLDER "/run/pfeed"
 
@@ -44,11 +44,13 @@ static const struct {
     const char *name, *argument, *help;
     int has, letter;
 } option_rows[] = {
-    { "config", "FILE", "the configuration; default " DEFAULT_CONFIG ", with --user ~/.config/pfeed/pfeed.yaml", required_argument, 'c' },
+    { "config", "FILE", "the configuration; default " DEFAULT_CONFIG ", with --user ~/.config/pfeed/pfeed.yaml",
+      required_argument, 'c' },
     { "check", "[FILE]", "read the configuration and open its sources, print every error, and end", optional_argument, 'C' },
     { "dump-config", NULL, "print every value in force and where it comes from, and end", no_argument, 'd' },
     { "user", NULL, "run for one user: socket and configuration in the user's own folders", no_argument, 'u' },
-    { "socket", "PATH", "the control socket; default " DEFAULT_FOLDER "/pfeedd.sock, with --user $XDG_RUNTIME_DIR/pfeed/pfeedd.sock",
+    { "socket", "PATH",
+      "the control socket; default " DEFAULT_FOLDER "/pfeedd.sock, with --user $XDG_RUNTIME_DIR/pfeed/pfeedd.sock",
       required_argument, 's' },
     { "log-level", "LEVEL", "error, warn, info (default) or debug", required_argument, 'l' },
     { "version", NULL, "print the version and end", no_argument, 'V' },
@@ -58,7 +60,8 @@ static const struct {
 
 static void print_help(void)
 {
-    printf("pfeedd: reads and preprocesses training data once, and keeps ready batches in shared memory for all trainers of this host\n\n"
+    printf("pfeedd: reads and preprocesses training data once, and keeps ready batches in shared memory for all trainers of this "
+           "host\n\n"
            "usage: pfeedd [OPTION]...\n\n");
     for (size_t i = 0; i < N_OPTIONS; i++) {
         char left[40];
@@ -67,7 +70,8 @@ static void print_help(void)
                  option_rows[i].argument ? option_rows[i].argument : "");
         printf("  %-20s %s\n", left, option_rows[i].help);
     }
-    printf("\nexit status: 0 stopped as asked, 1 a failure, 2 usage, 78 the configuration is wrong or asks for more memory than there is\n"
+    printf("\nexit status: 0 stopped as asked, 1 a failure, 2 usage, 78 the configuration is wrong or asks for more memory than "
+           "there is\n"
            "\nThe configuration (YAML):\n");
     config_help(stdout);
 }
@@ -146,7 +150,8 @@ static int inherited_socket(char *path, size_t size, struct problem *why)
     if (sd_listen_fds(1) < 1)
         return -1;
     if (sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_SEQPACKET, 1) <= 0)
-        return problem_set(why, -EINVAL, "the socket that was passed by LISTEN_FDS is not a listening SOCK_SEQPACKET Unix socket; use "
+        return problem_set(why, -EINVAL,
+                           "the socket that was passed by LISTEN_FDS is not a listening SOCK_SEQPACKET Unix socket; use "
                            "ListenSequentialPacket= in the .socket unit");
     fcntl(SD_LISTEN_FDS_START, F_SETFL, fcntl(SD_LISTEN_FDS_START, F_GETFL) | O_NONBLOCK);
     if (getsockname(SD_LISTEN_FDS_START, (struct sockaddr *)&address, &length) == 0)
@@ -196,7 +201,8 @@ static int take_lock(const char *socket_path, bool user, int *lock, struct probl
     if (slash && slash != folder) {
         *slash = 0;
         if (mkdir(folder, user ? 0700 : 0755) != 0 && errno != EEXIST)
-            return problem_set(why, -errno, "cannot make the folder %s: %s; use --user or --socket PATH", folder, strerror(errno));
+            return problem_set(why, -errno, "cannot make the folder %s: %s; use --user or --socket PATH", folder,
+                               strerror(errno));
     }
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
@@ -205,8 +211,10 @@ static int take_lock(const char *socket_path, bool user, int *lock, struct probl
         got = pread(fd, text, sizeof(text) - 1, 0);
         text[got > 0 ? strcspn(text, "\n") : 0] = 0;
         close(fd);
-        return problem_set(why, -EADDRINUSE, "another pfeedd (pid %s) serves %s; stop it by `pfeedctl stop --socket %s`, or use another "
-                           "--socket", *text ? text : "unknown", socket_path, socket_path);
+        return problem_set(why, -EADDRINUSE,
+                           "another pfeedd (pid %s) serves %s; stop it by `pfeedctl stop --socket %s`, or use another "
+                           "--socket",
+                           *text ? text : "unknown", socket_path, socket_path);
     }
     snprintf(text, sizeof(text), "%ld\n", (long)getpid());
     if (ftruncate(fd, 0) != 0 || pwrite(fd, text, strlen(text), 0) < 0)
@@ -222,7 +230,8 @@ static int make_socket(const char *path, bool user, int *out, struct problem *wh
     int fd, rc;
 
     if (strlen(path) >= sizeof(address.sun_path))
-        return problem_set(why, -ENAMETOOLONG, "the socket's path %s is longer than %zu bytes", path, sizeof(address.sun_path) - 1);
+        return problem_set(why, -ENAMETOOLONG, "the socket's path %s is longer than %zu bytes", path,
+                           sizeof(address.sun_path) - 1);
     strcpy(address.sun_path, path);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -245,8 +254,8 @@ static int make_socket(const char *path, bool user, int *out, struct problem *wh
 static void list_feeds(const struct daemon *daemon, const uint32_t *slots)
 {
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        log_info("feed '%s': %llu samples, %u slots of %.1f MiB", daemon->feeds[f].config->name, (unsigned long long)daemon->feeds[f].samples,
-                 slots[f], (double)daemon->feeds[f].slot_bytes / (1 << 20));
+        log_info("feed '%s': %llu samples, %u slots of %.1f MiB", daemon->feeds[f].config->name,
+                 (unsigned long long)daemon->feeds[f].samples, slots[f], (double)daemon->feeds[f].slot_bytes / (1 << 20));
 }
 
 static uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots)
@@ -265,16 +274,18 @@ static int share_budget(struct daemon *daemon, uint32_t *slots, uint32_t n_worke
 
         slots[f] = feed->config->slots ? (uint32_t)feed->config->slots : feed_least_slots(feed->config);
         if (slots[f] < feed_least_slots(feed->config))
-            return problem_set(why, -EINVAL, "feed '%s': `slots: %u` is too few; max_held %lld needs at least %u", feed->config->name, slots[f],
-                               (long long)feed->config->max_held, feed_least_slots(feed->config));
+            return problem_set(why, -EINVAL, "feed '%s': `slots: %u` is too few; max_held %lld needs at least %u",
+                               feed->config->name, slots[f], (long long)feed->config->max_held, feed_least_slots(feed->config));
         need += feed_bytes(feed, slots[f]);
         n_auto += feed->config->slots == 0;
     }
     if (need > daemon->budget)
-        return problem_set(why, -ENOMEM, "the feeds need at least %llu MiB (%u workers' scratch %llu MiB, the rest slots), and the budget is %llu "
-                           "MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
-                           (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(scratch >> 20),
-                           (unsigned long long)(daemon->budget >> 20));
+        return problem_set(
+            why, -ENOMEM,
+            "the feeds need at least %llu MiB (%u workers' scratch %llu MiB, the rest slots), and the budget is %llu "
+            "MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
+            (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(scratch >> 20),
+            (unsigned long long)(daemon->budget >> 20));
     left = daemon->budget - need;
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         const struct feed *feed = &daemon->feeds[f];
@@ -414,8 +425,8 @@ static int open_feeds(struct daemon *daemon, const struct config *config)
                 continue;
             one = feed_open(&daemon->feeds[f], feed, daemon->feeds, config->n_feeds, &why);
             if (one < 0) {
-                fprintf(stderr, "%s:%u:%u: feed '%s': %s\n", feed->source_mark.file, feed->source_mark.line, feed->source_mark.column,
-                        feed->name, why.text);
+                fprintf(stderr, "%s:%u:%u: feed '%s': %s\n", feed->source_mark.file, feed->source_mark.line,
+                        feed->source_mark.column, feed->name, why.text);
                 rc = one;
             }
         }
@@ -503,7 +514,8 @@ static int serve(struct daemon *daemon, const struct options *options)
     if (rc < 0)
         goto out;
     snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %llu of %llu MiB in use", daemon->n_feeds,
-             workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20), (unsigned long long)(daemon->budget >> 20));
+             workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20),
+             (unsigned long long)(daemon->budget >> 20));
     log_info("ready: %s; %s", daemon->status, inherited ? "socket from systemd" : path);
     snprintf(state, sizeof(state), "READY=1\nSTATUS=%s", daemon->status);
     notify(state);

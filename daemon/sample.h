@@ -11,9 +11,9 @@
 #include "dtype.h"
 #include "log.h"
 
-#define SAMPLE_DIMS 8
+#define SAMPLE_DIMS      8
 #define FIELD_TRANSFORMS 16
-#define NAME_SIZE 32 /* of fields, parts; with the closing zero */
+#define NAME_SIZE        32 /* of fields, parts; with the closing zero */
 
 enum part_kind {
     PART_ENCODED, /* bytes of a file, to be decoded */
@@ -24,8 +24,8 @@ enum part_kind {
 struct sample_part {
     char name[NAME_SIZE];
     enum part_kind kind;
-    enum dtype dtype;             /* PART_VALUES */
-    uint32_t ndim;                /* PART_VALUES; 0: a scalar */
+    enum dtype dtype; /* PART_VALUES */
+    uint32_t ndim;    /* PART_VALUES; 0: a scalar */
     int64_t shape[SAMPLE_DIMS];
 };
 
@@ -56,8 +56,8 @@ struct transform_use {
 /* A field as the workers see it; made by config.c and decode_ops.prepare, constant afterwards. */
 struct field {
     char name[NAME_SIZE];
-    char from[NAME_SIZE];             /* the part of the sample */
-    uint32_t part;                    /* its index in the source's parts */
+    char from[NAME_SIZE]; /* the part of the sample */
+    uint32_t part;        /* its index in the source's parts */
     const struct decode_ops *decode;
     const void *decode_params;
     uint32_t n_transforms;
@@ -65,10 +65,10 @@ struct field {
     enum dtype dtype;
     enum layout layout;
     uint32_t ndim;
-    int64_t shape[SAMPLE_DIMS];       /* of one row; (3, H, W) or (H, W, 3) for images, () for a label */
+    int64_t shape[SAMPLE_DIMS]; /* of one row; (3, H, W) or (H, W, 3) for images, () for a label */
     size_t row_bytes;
-    bool is_image;                    /* peek shows it; mean and std undo the normalising */
-    float mean[3], std[3];            /* value = (pixel / 255 - mean) / std; 0 and 1 without normalize */
+    bool is_image;         /* peek shows it; mean and std undo the normalising */
+    float mean[3], std[3]; /* value = (pixel / 255 - mean) / std; 0 and 1 without normalize */
 };
 
 #endif

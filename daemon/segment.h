@@ -21,8 +21,8 @@ struct segment {
 
 /* consumers_write: their descriptor may write but not resize (a return page; always a memfd). The memory is zero but for the
  * head, whose magic segment_publish stores. */
-int segment_create(struct segment *segment, enum segment_kind kind, uint64_t size, enum pf_segment_kind content, int consumers_write,
-                   struct problem *why);
+int segment_create(struct segment *segment, enum segment_kind kind, uint64_t size, enum pf_segment_kind content,
+                   int consumers_write, struct problem *why);
 void segment_publish(struct segment *segment);
 void segment_destroy(struct segment *segment); /* of a zeroed one: nothing */
 /* memfd where the kernel has seals, else posix. */

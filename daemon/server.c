@@ -208,8 +208,8 @@ static int no_such_feed(struct connection *connection, const char *name)
         nearest_offer(&near, daemon->feeds[f].config->name);
         snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f].config->name);
     }
-    snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "", near.best ? near.best : "",
-             near.best ? "'?" : "", *list ? list : "none that you may use");
+    snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
+             near.best ? near.best : "", near.best ? "'?" : "", *list ? list : "none that you may use");
     return send_error(connection, -ENOENT, text);
 }
 
@@ -251,7 +251,9 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
     if (!feed)
         return rc;
     if (consumer_count() >= (uint64_t)daemon->config->daemon.max_consumers)
-        return send_error(connection, -EUSERS, "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until their process ends)");
+        return send_error(connection, -EUSERS,
+                          "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until "
+                          "their process ends)");
     peer.pidfd = open_pidfd(connection->watch.fd, peer.pid);
     if (peer.pidfd < 0 && peer.pid > 0)
         return send_error(connection, -ESRCH, "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
@@ -264,9 +266,9 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
     }
     connection->consumer->connection = connection;
     connection->attached_once = true;
-    log_info("consumer %llu: pid %ld, uid %u, feed '%s', job '%s' rank %u of %u, %u rows a step%s", (unsigned long long)reply.consumer,
-             (long)peer.pid, peer.uid, request->feed, request->job, request->rank, request->world, reply.batch,
-             peer.pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
+    log_info("consumer %llu: pid %ld, uid %u, feed '%s', job '%s' rank %u of %u, %u rows a step%s",
+             (unsigned long long)reply.consumer, (long)peer.pid, peer.uid, request->feed, request->job, request->rank,
+             request->world, reply.batch, peer.pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
     return send_message(connection, &reply, PF_CTL_ATTACHED, sizeof(reply), fds, PF_ATTACH_FDS);
 }
 
@@ -363,8 +365,8 @@ static int handle(struct connection *connection, const void *message, size_t siz
     if (size < sizeof(*head) || head->size != size)
         return -EPROTO;
     if (head->version != PF_CTL_VERSION) {
-        snprintf(text, sizeof(text), "this pfeedd (%s) speaks protocol %u, the client %u; use the same version on both sides", PFEED_VERSION,
-                 PF_CTL_VERSION, head->version);
+        snprintf(text, sizeof(text), "this pfeedd (%s) speaks protocol %u, the client %u; use the same version on both sides",
+                 PFEED_VERSION, PF_CTL_VERSION, head->version);
         send_error(connection, -EPROTO, text);
         return -ECONNABORTED;
     }
@@ -412,7 +414,8 @@ static void on_readable(struct watch *watch, uint32_t events)
             rc = handle(connection, message, (size_t)got);
     }
     if (rc == -EPROTO) {
-        log_warn("pid %ld, uid %u: a message that is not sound, or out of order", (long)connection->peer.pid, connection->peer.uid);
+        log_warn("pid %ld, uid %u: a message that is not sound, or out of order", (long)connection->peer.pid,
+                 connection->peer.uid);
         send_error(connection, -EPROTO, "that message is not sound, or out of order; the connection is closed");
     }
     if (rc < 0)

@@ -122,11 +122,13 @@ struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *ran
 }
 
 /* Whether c, standing at `at`, still wants rows of that key, and which of its steps: first .. last. */
-static bool wants(const struct consumer *c, struct place at, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first, uint64_t *last)
+static bool wants(const struct consumer *c, struct place at, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first,
+                  uint64_t *last)
 {
     const struct job *job = c->job;
 
-    if (!consumer_started(c) || job_over(job, at) || job->seed != seed || epoch < at.epoch || (job->epochs && epoch >= job->epochs))
+    if (!consumer_started(c) || job_over(job, at) || job->seed != seed || epoch < at.epoch ||
+        (job->epochs && epoch >= job->epochs))
         return false;
     if (!job_steps_in(job, c->rank, index, first, last))
         return false;
@@ -334,7 +336,8 @@ static void skip_past(struct feed *feed, const struct slot *slot)
     for (struct consumer *c = feed->consumers; c; c = c->next) {
         if (!pins(feed, c, c->at, slot))
             continue;
-        while (c->at.epoch < slot->epoch || (c->at.epoch == slot->epoch && job_range(c->job, c->rank, c->at).index <= slot->index)) {
+        while (c->at.epoch < slot->epoch ||
+               (c->at.epoch == slot->epoch && job_range(c->job, c->rank, c->at).index <= slot->index)) {
             c->at = job_after(c->job, c->at);
             c->counters.skipped++;
         }
@@ -378,7 +381,8 @@ static bool waits_for(const struct feed *feed, const struct consumer *asker, con
 }
 
 /* Rule 3 for one slot: how far ahead the nearest of those who want it stands, or 0 where it may not be taken. */
-static uint64_t spare_distance(const struct feed *feed, const struct slot *slot, const struct consumer *asker, const struct range *range)
+static uint64_t spare_distance(const struct feed *feed, const struct slot *slot, const struct consumer *asker,
+                               const struct range *range)
 {
     uint64_t nearest = UINT64_MAX;
 

@@ -17,15 +17,15 @@ struct consumer;
 struct slot {
     uint32_t number; /* in the arena */
     enum pf_slot_state state;
-    uint64_t seed, epoch, index; /* the key */
+    uint64_t seed, epoch, index;   /* the key */
     const struct order_view *view; /* while FILLING */
-    uint8_t *base;      /* in the arena */
-    uint32_t n_rows;    /* rows asked for */
-    uint32_t *rows;     /* their numbers, ascending */
-    uint64_t *mask;     /* the same as bits */
-    uint32_t grants;    /* out: granted and not returned */
-    uint64_t sequence;  /* our copy of pf_slot.sequence */
-    int64_t since_ns;   /* in this state */
+    uint8_t *base;                 /* in the arena */
+    uint32_t n_rows;               /* rows asked for */
+    uint32_t *rows;                /* their numbers, ascending */
+    uint64_t *mask;                /* the same as bits */
+    uint32_t grants;               /* out: granted and not returned */
+    uint64_t sequence;             /* our copy of pf_slot.sequence */
+    int64_t since_ns;              /* in this state */
     /* Workers. */
     uint64_t claim __attribute__((aligned(PF_LINE))); /* generation, number of rows, next row to claim */
     uint32_t left __attribute__((aligned(PF_LINE)));  /* rows not done yet */

@@ -99,7 +99,7 @@ static void about_feed(struct feed *feed, struct reply *reply)
         row->consumers += job->n_attached;
         row->gang_there += job->peek ? 0 : job->n_attached;
     }
-#define PF_COUNTER_feed(name)     row->name = FEED_GET(feed, name);
+#define PF_COUNTER_feed(name) row->name = FEED_GET(feed, name);
 #define PF_COUNTER_consumer(name)
 #define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
 #include "counters.tbl"
@@ -173,15 +173,15 @@ static void about_consumers(const struct feed *feed, struct reply *reply)
         row->granted = c->n_out;
         row->held = consumer_held(c);
         row->max_held = c->max_held;
-        row->state = c->state == CONSUMER_QUARANTINED      ? PF_CONSUMER_QUARANTINED
-                     : !c->job->started                    ? PF_CONSUMER_WAITING
+        row->state = c->state == CONSUMER_QUARANTINED       ? PF_CONSUMER_QUARANTINED
+                     : !c->job->started                     ? PF_CONSUMER_WAITING
                      : job_over(c->job, c->at) && !c->n_out ? PF_CONSUMER_ENDED
-                                                           : PF_CONSUMER_RUNNING;
+                                                            : PF_CONSUMER_RUNNING;
         row->age_ns = (uint64_t)(feed_now_ns() - c->born_ns);
         if (c->n_out > 0)
             row->held_since_ns = (uint64_t)(feed_now_ns() - c->out[0].since_ns);
 #define PF_COUNTER_feed(name)
-#define PF_COUNTER_consumer(name) row->name = c->counters.name;
+#define PF_COUNTER_consumer(name)           row->name = c->counters.name;
 #define PF_COUNTER(scope, name, unit, help) PF_COUNTER_##scope(name)
 #include "counters.tbl"
 #undef PF_COUNTER

@@ -20,9 +20,9 @@
 #include "feed.h"
 #include "random.h"
 
-#define REPLACE_TRIES 32
+#define REPLACE_TRIES  32
 #define RETRY_FIRST_MS 10
-#define RETRY_LAST_MS 500
+#define RETRY_LAST_MS  500
 
 struct entry { /* a filling of a slot */
     struct feed *feed;
@@ -34,7 +34,7 @@ struct worker {
     pthread_t thread;
     struct workers *all;
     bool running;
-    void ***states; /* [feed][field]: the decoder's own */
+    void ***states;  /* [feed][field]: the decoder's own */
     uint8_t *buffer; /* of the largest max_bytes */
     size_t buffer_size;
     bool busy __attribute__((aligned(PF_LINE)));
@@ -62,7 +62,8 @@ static bool transient(int rc)
 }
 
 /* Reads a part, again and again for read_retry where the error may pass. */
-static int read_part(struct worker *worker, struct feed *feed, uint64_t id, uint32_t part, struct sample_value *value, struct problem *why)
+static int read_part(struct worker *worker, struct feed *feed, uint64_t id, uint32_t part, struct sample_value *value,
+                     struct problem *why)
 {
     int64_t until_ns = 0, pause_ms = RETRY_FIRST_MS;
 
@@ -129,7 +130,8 @@ static void note_error(struct feed *feed, uint64_t id, uint64_t epoch, const cha
         *error = (struct feed_error){ .id = id };
         feed->config->source->where(feed->source, id, error->where, sizeof(error->where));
         if (feed->n_errors == 1) /* the others are in `pfeedctl errors` */
-            log_warn("feed '%s': the first bad sample is %llu (%s): %s", feed->config->name, (unsigned long long)id, error->where, reason);
+            log_warn("feed '%s': the first bad sample is %llu (%s): %s", feed->config->name, (unsigned long long)id, error->where,
+                     reason);
     }
     error->epoch = epoch;
     error->count++;
@@ -144,8 +146,8 @@ static void fail_feed(struct feed *feed, uint64_t id, const char *reason)
     feed->config->source->where(feed->source, id, where, sizeof(where));
     pthread_mutex_lock(&feed->lock);
     if (!feed->failed[0])
-        snprintf(feed->failed, sizeof(feed->failed), "sample %llu (%s) is bad: %.80s; on_error is `fail`", (unsigned long long)id, where,
-                 reason);
+        snprintf(feed->failed, sizeof(feed->failed), "sample %llu (%s) is bad: %.80s; on_error is `fail`", (unsigned long long)id,
+                 where, reason);
     pthread_mutex_unlock(&feed->lock);
 }
 
@@ -156,8 +158,8 @@ static void zero_row(struct feed *feed, struct slot *slot, uint32_t row)
 }
 
 /* The scheduled sample is bad: another one, chosen by the same pure key, or none. */
-static void replace_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row, struct row_key key, uint64_t *used_id,
-                        uint8_t *flags, struct problem *why)
+static void replace_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row, struct row_key key,
+                        uint64_t *used_id, uint8_t *flags, struct problem *why)
 {
     uint64_t scheduled = key.id;
 
@@ -364,8 +366,8 @@ static int open_worker(struct workers *all, struct worker *worker, struct proble
             int rc = field->decode->worker_open ? field->decode->worker_open(&worker->states[i][f], field, 0) : 0;
 
             if (rc < 0)
-                return problem_set(why, rc, "feed '%s', field '%s': no memory for a worker's decoder: %s", feed->config->name, field->name,
-                                   strerror(-rc));
+                return problem_set(why, rc, "feed '%s', field '%s': no memory for a worker's decoder: %s", feed->config->name,
+                                   field->name, strerror(-rc));
         }
     }
     worker->buffer_size = largest;

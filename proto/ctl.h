@@ -65,10 +65,10 @@ enum pf_attach_fd { PF_FD_ARENA, PF_FD_GRANT, PF_FD_RETURN, PF_FD_EVENT, PF_ATTA
 
 struct pf_ctl_attached {
     struct pf_ctl_head head;
-    uint64_t consumer;   /* id, for pfeedctl */
-    uint64_t arena_size; /* bytes */
-    uint64_t samples, steps; /* N; steps of an epoch */
-    uint64_t epoch, step;    /* the first grant's */
+    uint64_t consumer;           /* id, for pfeedctl */
+    uint64_t arena_size;         /* bytes */
+    uint64_t samples, steps;     /* N; steps of an epoch */
+    uint64_t epoch, step;        /* the first grant's */
     uint32_t batch, world_batch; /* b, G */
     uint32_t max_held, spin_ns;  /* in force; how long to spin before sleeping */
     char version[32];            /* of the daemon */
@@ -94,7 +94,7 @@ enum pf_stat_what { PF_STAT_DAEMON = 1, PF_STAT_FEEDS = 2, PF_STAT_SLOTS = 3, PF
 
 struct pf_ctl_stat {
     struct pf_ctl_head head;
-    uint32_t what;           /* enum pf_stat_what */
+    uint32_t what; /* enum pf_stat_what */
     uint32_t reserved;
     char feed[PF_FEED_NAME]; /* "": all */
 };
@@ -109,16 +109,16 @@ PF_STATIC_ASSERT(sizeof(struct pf_ctl_rows) == 24, "pf_ctl_rows");
 
 struct pf_row_daemon { /* PF_STAT_DAEMON: one */
     char version[32];
-    char shm[16];        /* "memfd" or "posix" */
+    char shm[16]; /* "memfd" or "posix" */
     char config[256];
-    char status[256];    /* the sentence of sd_notify's STATUS */
+    char status[256]; /* the sentence of sd_notify's STATUS */
     uint64_t pid, uptime_ns;
     uint64_t memory_bytes, memory_used_bytes; /* the budget; what arenas, scratch and tables take of it */
-    uint64_t cpu_ns;     /* of the whole process */
+    uint64_t cpu_ns;                          /* of the whole process */
     uint32_t workers, workers_busy;
     uint32_t feeds, consumers, quarantined; /* quarantined: dropped, but their process lives */
-    uint32_t dropped;    /* consumers dropped for what they wrote, since start */
-    uint64_t wakeups;    /* turns of the main loop */
+    uint32_t dropped;                       /* consumers dropped for what they wrote, since start */
+    uint64_t wakeups;                       /* turns of the main loop */
 };
 
 #define PF_COUNTER_feed(name)
@@ -147,8 +147,8 @@ struct pf_row_slot { /* PF_STAT_SLOTS */
     uint32_t slot, state; /* enum pf_slot_state */
     uint64_t epoch, index, seed;
     uint32_t rows, rows_done;
-    uint32_t grants, pins;      /* grants out; cursors that still want it */
-    uint64_t since_ns;          /* in this state */
+    uint32_t grants, pins; /* grants out; cursors that still want it */
+    uint64_t since_ns;     /* in this state */
     uint32_t n_holders, reserved;
     struct {
         uint64_t consumer;
@@ -161,7 +161,7 @@ enum pf_consumer_state { PF_CONSUMER_WAITING = 0, PF_CONSUMER_RUNNING = 1, PF_CO
 
 struct pf_row_consumer { /* PF_STAT_CONSUMERS */
     char feed[PF_FEED_NAME], job[PF_JOB_NAME];
-    char waits_for[256]; /* what it waits for, or "" */
+    char waits_for[256];            /* what it waits for, or "" */
     uint64_t consumer, epoch, step; /* its cursor: the next step to be granted */
     int64_t pid;                    /* 0: in another PID namespace; its hang-up counts as death */
     uint32_t uid, rank, world, batch;

@@ -22,15 +22,15 @@
 #error "pfeed's shared memory is little-endian"
 #endif
 
-#define PF_MAGIC      UINT64_C(0x3130306465656670) /* "pfeed001" */
-#define PF_VERSION    1u
-#define PF_LINE       64u   /* one writer each */
-#define PF_PAGE       4096u
-#define PF_NAME       32u   /* bytes of a field's name with its closing zero */
-#define PF_DIMS       8u
-#define PF_FIELDS     32u
-#define PF_RING       64u   /* grants outstanding per consumer at most; a power of two */
-#define PF_SLOTS_MAX  4096u
+#define PF_MAGIC     UINT64_C(0x3130306465656670) /* "pfeed001" */
+#define PF_VERSION   1u
+#define PF_LINE      64u /* one writer each */
+#define PF_PAGE      4096u
+#define PF_NAME      32u /* bytes of a field's name with its closing zero */
+#define PF_DIMS      8u
+#define PF_FIELDS    32u
+#define PF_RING      64u /* grants outstanding per consumer at most; a power of two */
+#define PF_SLOTS_MAX 4096u
 
 /* Incompatible features: a reader that meets an unknown bit refuses the segment. None yet. */
 #define PF_INCOMPAT_KNOWN 0u
@@ -59,16 +59,16 @@ PF_STATIC_ASSERT(sizeof(struct pf_head) == 64, "pf_head");
 struct pf_arena {
     struct pf_head head;
     uint32_t n_slots, n_fields;
-    uint32_t batch;          /* rows of a slot */
+    uint32_t batch; /* rows of a slot */
     uint32_t reserved0;
-    uint64_t fields_offset;  /* struct pf_field[n_fields] */
-    uint64_t table_offset;   /* struct pf_slot[n_slots] */
-    uint64_t slots_offset;   /* slot s begins at slots_offset + s * slot_bytes */
-    uint64_t slot_bytes;     /* a multiple of PF_PAGE */
-    uint64_t ids_offset;     /* within a slot: uint64_t[batch], scheduled ids */
+    uint64_t fields_offset;   /* struct pf_field[n_fields] */
+    uint64_t table_offset;    /* struct pf_slot[n_slots] */
+    uint64_t slots_offset;    /* slot s begins at slots_offset + s * slot_bytes */
+    uint64_t slot_bytes;      /* a multiple of PF_PAGE */
+    uint64_t ids_offset;      /* within a slot: uint64_t[batch], scheduled ids */
     uint64_t used_ids_offset; /* within a slot: uint64_t[batch] */
-    uint64_t flags_offset;   /* within a slot: uint8_t[batch], PF_ROW_* */
-    uint64_t samples;        /* N of the source */
+    uint64_t flags_offset;    /* within a slot: uint8_t[batch], PF_ROW_* */
+    uint64_t samples;         /* N of the source */
     uint64_t reserved[6];
 };
 PF_PIN(pf_arena, n_slots, 64);
@@ -97,9 +97,9 @@ struct pf_field {
     uint32_t ndim;                  /* of one row */
     int64_t shape[PF_DIMS];         /* of one row, elements */
     uint64_t row_bytes;
-    uint64_t offset;                /* of the array within a slot; a multiple of PF_LINE */
-    uint32_t layout;                /* enum pf_layout; pictures only */
-    float mean[3], std[3];          /* value = (pixel / 255 - mean) / std; uint8 holds the pixel */
+    uint64_t offset;       /* of the array within a slot; a multiple of PF_LINE */
+    uint32_t layout;       /* enum pf_layout; pictures only */
+    float mean[3], std[3]; /* value = (pixel / 255 - mean) / std; uint8 holds the pixel */
     uint32_t reserved[5];
 };
 PF_PIN(pf_field, dtype_code, 32);
@@ -176,7 +176,7 @@ struct pf_grant_page {
     uint32_t closed;    /* enum pf_closed; set before the socket is closed by a living daemon */
     uint64_t reserved0[6];
     /* D, rarely */
-    uint64_t wake_at;   /* ring the eventfd once `returned` has reached this; UINT64_MAX: not wanted */
+    uint64_t wake_at; /* ring the eventfd once `returned` has reached this; UINT64_MAX: not wanted */
     uint64_t reserved1[7];
     uint8_t pad[PF_PAGE - 192];
     struct pf_grant grants[PF_RING];

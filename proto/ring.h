@@ -40,7 +40,8 @@ static inline int pf_grants_ring(struct pf_grant_page *page, const struct pf_ret
 
 /* Consumer. Takes grant `next` (its own count of what it took) if it is there: 1 and *out, 0 not yet. A revoked run of grants
  * is stepped over: *next moves to what the daemon left there. */
-static inline int pf_grants_take(const struct pf_grant_page *page, struct pf_return_page *back, uint64_t *next, struct pf_grant *out)
+static inline int pf_grants_take(const struct pf_grant_page *page, struct pf_return_page *back, uint64_t *next,
+                                 struct pf_grant *out)
 {
     for (;;) {
         uint64_t number = *next;
@@ -104,8 +105,8 @@ static inline void pf_grants_awake(struct pf_return_page *back)
 
 /* Consumer. Returns a grant; *returned is its own count. 1: the daemon asked to be woken at this count. There is always room:
  * a consumer has at most PF_RING grants out. */
-static inline int pf_returns_push(struct pf_return_page *back, const struct pf_grant_page *page, uint64_t *returned, uint64_t number,
-                                  uint64_t *rung)
+static inline int pf_returns_push(struct pf_return_page *back, const struct pf_grant_page *page, uint64_t *returned,
+                                  uint64_t number, uint64_t *rung)
 {
     uint64_t wake_at;
 

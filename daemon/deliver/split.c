@@ -11,7 +11,8 @@ static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct del
 
     deliver_divisors(slot_rows, fit, sizeof(fit));
     if (wanted && slot_rows % wanted != 0)
-        return problem_set(why, -EINVAL, "batch %u does not divide the feed's batch of %u rows; these do: %s", wanted, slot_rows, fit);
+        return problem_set(why, -EINVAL, "batch %u does not divide the feed's batch of %u rows; these do: %s", wanted, slot_rows,
+                           fit);
     if (!wanted && slot_rows % world != 0)
         return problem_set(why, -EINVAL,
                            "world %u does not divide the feed's batch of %u rows; these do: %s; or give options.batch, rows per "

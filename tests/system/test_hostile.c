@@ -20,12 +20,12 @@
 #include "history.h"
 #include "ring.h"
 
-#define ROUNDS     10000u
-#define A_PROCESS  8u /* rounds of one process; what they hold comes back when it ends */
-#define ROWS       256u
-#define BATCH      8u
-#define SLOTS      48u
-#define MAX_HELD   2u
+#define ROUNDS    10000u
+#define A_PROCESS 8u /* rounds of one process; what they hold comes back when it ends */
+#define ROWS      256u
+#define BATCH     8u
+#define SLOTS     48u
+#define MAX_HELD  2u
 
 static struct daemon pfeedd;
 
@@ -106,10 +106,9 @@ static int connect_daemon(void)
 
 static void attach(struct lane *lane)
 {
-    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) },
-                                     .feed = "spine",
-                                     .world = 1,
-                                     .max_held = MAX_HELD };
+    struct pf_ctl_attach request = {
+        .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) }, .feed = "spine", .world = 1, .max_held = MAX_HELD
+    };
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(PF_ATTACH_FDS * sizeof(int))];
@@ -323,7 +322,8 @@ static void run_quarantine(const void *arg)
     start_daemon();
     trainer = trainer_start("lying", hold_and_lie, NULL);
     word_await(&shared->holding, 1);
-    CHECK(stat_consumers(&pfeedd, "spine", rows, 4) == 1 && rows[0].state == PF_CONSUMER_QUARANTINED && rows[0].granted == MAX_HELD,
+    CHECK(stat_consumers(&pfeedd, "spine", rows, 4) == 1 && rows[0].state == PF_CONSUMER_QUARANTINED &&
+              rows[0].granted == MAX_HELD,
           "it is not in quarantine with %u batches", MAX_HELD);
     trainer_wait(trainer_start("beside it", train, &plan)); /* goes through the other slots */
     history_check(plan.history, "beside it", 5, ROWS / BATCH);

@@ -20,9 +20,9 @@
 
 #include "history.h"
 
-#define OTHER  65534u
-#define BATCH  8u
-#define SLOTS  4u
+#define OTHER 65534u
+#define BATCH 8u
+#define SLOTS 4u
 
 static struct daemon pfeedd;
 
@@ -31,7 +31,7 @@ struct attack {
     uid_t uid;
     uint32_t go, ready, finished; /* words: the attacker waits for go, then tries way after way */
     uint32_t ways, tried;
-    char way[64];                 /* the one that it has just tried */
+    char way[64]; /* the one that it has just tried */
 };
 static struct attack *attack;
 
@@ -176,10 +176,12 @@ static const struct {
     const char *name;
     void (*try)(struct target *target);
 } ways[] = {
-    { "pwrite", by_pwrite },           { "mmap for writing", by_mmap }, { "mprotect", by_mprotect },
-    { "opening again", by_mmap_reopened }, { "fchmod", by_chmod },      { "ftruncate", by_truncate },
-    { "punching holes", by_hole },     { "MADV_REMOVE", by_remove },    { "/proc/self/mem", by_mem },
-    { "adding seals", by_seals },      { "mremap", by_mremap },
+    { "pwrite", by_pwrite },       { "mmap for writing", by_mmap },
+    { "mprotect", by_mprotect },   { "opening again", by_mmap_reopened },
+    { "fchmod", by_chmod },        { "ftruncate", by_truncate },
+    { "punching holes", by_hole }, { "MADV_REMOVE", by_remove },
+    { "/proc/self/mem", by_mem },  { "adding seals", by_seals },
+    { "mremap", by_mremap },
 };
 #define WAYS ((uint32_t)(sizeof(ways) / sizeof(ways[0])))
 
@@ -236,7 +238,8 @@ static void run_attack(const void *arg)
     if (geteuid() != 0)
         skip("needs root, to become another user");
     snprintf(yaml, sizeof(yaml),
-             "version: 1\ndaemon: { workers: 1, memory: 64MiB, shm: %s }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 256 }\n"
+             "version: 1\ndaemon: { workers: 1, memory: 64MiB, shm: %s }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: "
+             "256 }\n"
              "    batch: %u\n    slots: %u\n    gang: 3\n    warm: yes\n    access: { users: [0, %u] }\n"
              "    fields: { x: { dtype: float32, shape: [1024] } }\n",
              plan->shm, BATCH, SLOTS, OTHER);

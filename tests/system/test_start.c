@@ -84,8 +84,9 @@ static void run_options(const void *arg)
     write_file(good, plain);
     write_file(bad, "version: 1\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 64 }\n    btch: 8\n"
                     "    fields: { x: { dtype: float32, shape: [16] } }\n");
-    write_file(huge, "version: 1\ndaemon: { workers: 1, memory: 512TiB }\nfeeds:\n  spine:\n"
-                     "    source: { type: synthetic, rows: 64 }\n    batch: 8\n    fields: { x: { dtype: float32, shape: [16] } }\n");
+    write_file(huge,
+               "version: 1\ndaemon: { workers: 1, memory: 512TiB }\nfeeds:\n  spine:\n"
+               "    source: { type: synthetic, rows: 64 }\n    batch: 8\n    fields: { x: { dtype: float32, shape: [16] } }\n");
     expect((char *[]){ "--help", NULL }, 0, "--dump-config");
     expect((char *[]){ "--version", NULL }, 0, PFEED_VERSION);
     expect((char *[]){ "--nonsense", NULL }, 2, "--help");
@@ -235,10 +236,8 @@ static void run_stuck(const void *arg)
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        { "options and exit codes", run_options, NULL },
-        { "notices to systemd", run_notices, NULL },
-        { "a second daemon, a dead one", run_second, NULL },
-        { "socket activation", run_activation, NULL },
+        { "options and exit codes", run_options, NULL },     { "notices to systemd", run_notices, NULL },
+        { "a second daemon, a dead one", run_second, NULL }, { "socket activation", run_activation, NULL },
         { "SIGTERM with a stuck worker", run_stuck, NULL },
     };
 

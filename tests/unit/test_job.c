@@ -68,7 +68,8 @@ static uint64_t count(const struct setup *setup, uint32_t b, struct one *out, ui
 
             if (alone)
                 position = start;
-            *one = (struct one){ .slot = position / setup->feed.batch, .row = (uint32_t)(position % setup->feed.batch), .rows = b };
+            *one =
+                (struct one){ .slot = position / setup->feed.batch, .row = (uint32_t)(position % setup->feed.batch), .rows = b };
             for (uint32_t i = 0; i < b; i++, position++)
                 one->valid += position < samples;
             taken += one->valid;
@@ -115,7 +116,8 @@ static void check_next_slot(const struct job *job, uint32_t rank, const struct o
         assert_int_equal(after.step, k + 1 < steps ? k + 1 : 0);
         /* Ordinals grow along a rank's way, and into the next epoch. */
         if (j < steps)
-            assert_true(job_ordinal(job, 3, all[k * job->world + rank].slot) < job_ordinal(job, 3, all[j * job->world + rank].slot));
+            assert_true(job_ordinal(job, 3, all[k * job->world + rank].slot) <
+                        job_ordinal(job, 3, all[j * job->world + rank].slot));
         else
             assert_true(job_ordinal(job, 3, all[k * job->world + rank].slot) < job_ordinal(job, 4, all[rank].slot));
     }
@@ -193,7 +195,8 @@ static void test_brute_force(void **state)
                 for (size_t w = 0; w < sizeof(worlds) / sizeof(*worlds); w++)
                     for (uint32_t batch = 0; batch <= rows[s]; batch++)
                         for (uint64_t samples = 1; samples <= 60; samples++) {
-                            setup_init(&setup, deliver ? &deliver_each : &deliver_split, tail, samples, rows[s], worlds[w], batch);
+                            setup_init(&setup, deliver ? &deliver_each : &deliver_split, tail, samples, rows[s], worlds[w],
+                                       batch);
                             if (create(&setup) < 0) {
                                 assert_false(must_fit(&setup));
                                 assert_true(*setup.why.text);
@@ -251,14 +254,37 @@ static void test_local_ranks(void **state)
     static const struct {
         const char *text, *local; /* NULL: refused */
     } cases[] = {
-        { "", "11111111" },        { "0", "10000000" },       { "7", "00000001" },      { "0-7", "11111111" },
-        { "0-3,6-7", "11110011" }, { "5,1", "01000100" },     { "2-2", "00100000" },    { "0-4,2-6", "11111110" },
-        { "03", "00010000" },      { "8", NULL },             { "0-8", NULL },          { "3-2", NULL },
-        { "-1", NULL },            { "1-", NULL },            { "1-2-3", NULL },        { ",", NULL },
-        { "1,", NULL },            { ",1", NULL },            { "1,,2", NULL },         { "1, 2", NULL },
-        { " 1", NULL },            { "1 ", NULL },            { "a", NULL },            { "0x1", NULL },
-        { "+1", NULL },            { "4294967295", NULL },    { "4294967296", NULL },   { "18446744073709551616", NULL },
-        { "0-4294967295", NULL },  { "4294967297", NULL },    { "99999999999999999999999999", NULL },
+        { "", "11111111" },
+        { "0", "10000000" },
+        { "7", "00000001" },
+        { "0-7", "11111111" },
+        { "0-3,6-7", "11110011" },
+        { "5,1", "01000100" },
+        { "2-2", "00100000" },
+        { "0-4,2-6", "11111110" },
+        { "03", "00010000" },
+        { "8", NULL },
+        { "0-8", NULL },
+        { "3-2", NULL },
+        { "-1", NULL },
+        { "1-", NULL },
+        { "1-2-3", NULL },
+        { ",", NULL },
+        { "1,", NULL },
+        { ",1", NULL },
+        { "1,,2", NULL },
+        { "1, 2", NULL },
+        { " 1", NULL },
+        { "1 ", NULL },
+        { "a", NULL },
+        { "0x1", NULL },
+        { "+1", NULL },
+        { "4294967295", NULL },
+        { "4294967296", NULL },
+        { "18446744073709551616", NULL },
+        { "0-4294967295", NULL },
+        { "4294967297", NULL },
+        { "99999999999999999999999999", NULL },
     };
     struct setup setup;
 

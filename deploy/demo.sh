@@ -151,6 +151,9 @@ shm_before=$(shm_names)
 
 if [ -n "${DATA:-}" ]; then
     images=$(cd "$DATA" && pwd) || die "DATA=$DATA is not a folder that can be entered"
+    count=$(find -L "$images" -mindepth 2 -type f \( -iname '*.jpg' -o -iname '*.jpeg' \) | wc -l)
+    [ "$count" -ge 2 ] || die "DATA=$DATA has no JPEGs in folders of classes (DATA/class/picture.jpg)"
+    [ "$count" -ge "$batch" ] || batch=$((count / 2 * 2)) # the two ranks of job A share each batch
     say "your images: $(find -L "$images" -type f | wc -l) files in $images"
 else
     images=$tmp/images

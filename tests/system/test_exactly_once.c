@@ -222,7 +222,7 @@ static void run_division(struct daemon *daemon, const struct kind *kind, const s
         check_refusals(name, histories, division->world, "partial");
     } else {
         for (uint32_t i = 0; i < (each ? division->world : 1); i++) {
-            snprintf(job.name, sizeof(job.name), each ? "%.48s rank %u" : "%.48s", name, i);
+            snprintf(job.name, sizeof(job.name), each ? "%.40s rank %u" : "%.40s", name, i);
             job.ranks = &histories[i];
             check_job(&job, known);
         }

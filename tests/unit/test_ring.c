@@ -83,7 +83,7 @@ static void test_order(void **state)
 {
     struct lane *lane = lane_create();
     uint64_t next = 0, returned = 0, rung = 0, published = 0;
-    struct pf_grant grant;
+    struct pf_grant grant = { 0 };
 
     /* Many times round both rings, with every number of grants out from 1 to a full ring. */
     for (unsigned turn = 0; turn < 40 * PF_RING; turn++) {
@@ -111,7 +111,7 @@ static void test_revoke(void **state)
 {
     struct lane *lane = lane_create();
     uint64_t next = 0, published = 0, from = 77;
-    struct pf_grant grant;
+    struct pf_grant grant = { 0 };
 
     assert_int_equal(pf_grants_revoke(&lane->returns, 0, 0, &from), 0); /* nothing is there */
     assert_int_equal(from, 0);
@@ -287,7 +287,7 @@ static void *stress_consumer(void *arg)
     struct stress *stress = arg;
     struct lane *lane = stress->lane;
     uint64_t next = 0, returned = 0, rung = 0, random = 1, held[4];
-    struct pf_grant grant;
+    struct pf_grant grant = { 0 };
     unsigned n_held = 0;
 
     pin(1);
@@ -556,7 +556,7 @@ static void test_litmus_returns(void **state)
 static bool fall_asleep(struct litmus *litmus, uint64_t round)
 {
     uint32_t bell = pf_grants_sleepy(&litmus->lane->grants, &litmus->lane->returns);
-    struct pf_grant grant;
+    struct pf_grant grant = { 0 };
     bool saw = pf_grants_take(&litmus->lane->grants, &litmus->lane->returns, &litmus->next, &grant) ||
                __atomic_load_n(&litmus->lane->grants.bell, __ATOMIC_RELAXED) != bell; /* what FUTEX_WAIT asks */
 
@@ -565,7 +565,7 @@ static bool fall_asleep(struct litmus *litmus, uint64_t round)
 
 static void catch_up(struct litmus *litmus, uint64_t round)
 {
-    struct pf_grant grant;
+    struct pf_grant grant = { 0 };
 
     while (litmus->next <= round)
         pf_grants_take(&litmus->lane->grants, &litmus->lane->returns, &litmus->next, &grant);

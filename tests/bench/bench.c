@@ -126,8 +126,8 @@ double series_spread(const struct series *series)
 const char *verdict(bool held, const struct series *series)
 {
     if (series_quiet(series) < 5)
-        return held ? "held, though others used the machine"
-                    : "MISSED, but others used the machine: run it again when it is quiet";
+        return held ? "held by these figures, but others used the machine: run it again when it is quiet"
+                    : "MISSED by these figures, but others used the machine: run it again when it is quiet";
     return held ? "held" : "MISSED";
 }
 

@@ -431,9 +431,6 @@ void process_read(pid_t pid, struct process *process)
     snprintf(path, sizeof(path), "/proc/%d/status", pid);
     CHECK(read_text(path, text, sizeof(text)), "cannot read %s", path);
     process->threads = (unsigned)number_after(text, "\nThreads:");
-    process->rss_bytes = number_after(text, "\nVmRSS:") * 1024;
-    process->anon_bytes = number_after(text, "\nRssAnon:") * 1024;
-    process->shmem_bytes = number_after(text, "\nRssShmem:") * 1024;
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     folder = opendir(path);
     CHECK(folder, "cannot read %s", path);
@@ -444,4 +441,34 @@ void process_read(pid_t pid, struct process *process)
                 number_after(text, "\nvoluntary_ctxt_switches:") + number_after(text, "\nnonvoluntary_ctxt_switches:");
     }
     closedir(folder);
+}
+
+/* Page by page: the counters in /proc/PID/status are kept per CPU, and may be off by some hundred KiB. */
+void process_measure(pid_t pid, struct process *process)
+{
+    uint64_t rss_bytes = 0, anon_bytes = 0, shmem_bytes = 0;
+    char path[64], line[512];
+    bool shared = false;
+    FILE *file;
+
+    process_read(pid, process);
+    snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
+    file = fopen(path, "re");
+    CHECK(file, "cannot read %s", path);
+    while (fgets(line, sizeof(line), file)) {
+        unsigned long long kib;
+
+        if (strchr("0123456789abcdef", line[0])) /* "7f0000000000-7f0000001000 rw-s 00000000 00:01 77 /memfd:name (deleted)" */
+            shared = strstr(line, "s 0") && strstr(line, "(deleted)");
+        else if (sscanf(line, "Rss: %llu", &kib) == 1) {
+            rss_bytes += kib * 1024;
+            shmem_bytes += shared ? kib * 1024 : 0;
+        } else if (sscanf(line, "Anonymous: %llu", &kib) == 1) {
+            anon_bytes += kib * 1024;
+        }
+    }
+    fclose(file);
+    process->rss_bytes = rss_bytes;
+    process->anon_bytes = anon_bytes;
+    process->shmem_bytes = shmem_bytes;
 }

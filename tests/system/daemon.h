@@ -49,6 +49,7 @@ struct process {
     uint64_t rss_bytes, anon_bytes, shmem_bytes; /* resident; of it private memory, shared memory (the rest is files: its code) */
     uint64_t switches;                           /* context switches of all threads: how often one of them ran */
 };
-void process_read(pid_t pid, struct process *process);
+void process_read(pid_t pid, struct process *process);    /* all but the memory */
+void process_measure(pid_t pid, struct process *process); /* with it */
 
 #endif

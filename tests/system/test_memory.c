@@ -67,7 +67,7 @@ static void run_touched(const void *shm)
     uint64_t arenas;
 
     start_daemon(shm);
-    process_read(pfeedd.pid, &process);
+    process_measure(pfeedd.pid, &process);
     stat_daemon(&pfeedd, &row);
     stat_feed(&pfeedd, "large", &large);
     stat_feed(&pfeedd, "tiny", &tiny);
@@ -94,13 +94,13 @@ static void long_run(void *arg)
 
     for (unsigned k = 0; k < BATCHES / 4 + BATCHES; k++) {
         if (k == BATCHES / 4) {
-            process_read(getpid(), &shared->before);
+            process_measure(getpid(), &shared->before);
             word_set(&shared->there, 1);
             word_await(&shared->go, 1);
         }
         must_done(pf, must_next(pf));
     }
-    process_read(getpid(), &shared->after);
+    process_measure(getpid(), &shared->after);
     word_set(&shared->there, 2);
     word_await(&shared->go, 2);
     pfeed_close(pf);
@@ -116,10 +116,10 @@ static void run_batches(const void *shm)
     trainer = trainer_start("long", long_run, &plan);
     word_await(&shared->there, 1);
     CHECK(feed_now(&pfeedd, "tiny").consumers == 1, "not one consumer"); /* the reply's own memory is there too */
-    process_read(pfeedd.pid, &before);
+    process_measure(pfeedd.pid, &before);
     word_set(&shared->go, 1);
     word_await(&shared->there, 2);
-    process_read(pfeedd.pid, &after);
+    process_measure(pfeedd.pid, &after);
     check_flat("the daemon, 20,000 batches", &before, &after);
     check_flat("the trainer, 20,000 batches", &shared->before, &shared->after);
     CHECK(feed_now(&pfeedd, "tiny").rows_delivered >= (uint64_t)BATCHES * BATCH, "fewer rows were delivered than taken");
@@ -149,11 +149,11 @@ static void run_visits(const void *shm)
     start_daemon(shm);
     trainer_wait(trainer_start("first visits", visit, &plan));
     UNTIL(feed_at_rest(&pfeedd, "tiny"));
-    process_read(pfeedd.pid, &before);
+    process_measure(pfeedd.pid, &before);
     trainer_wait(trainer_start("further visits", visit, &plan));
     UNTIL(feed_at_rest(&pfeedd, "tiny"));
     UNTIL(descriptors(pfeedd.pid) <= before.descriptors);
-    process_read(pfeedd.pid, &after);
+    process_measure(pfeedd.pid, &after);
     check_flat("the daemon, 300 visits", &before, &after);
     daemon_stop(&pfeedd);
 }

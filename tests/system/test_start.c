@@ -130,7 +130,7 @@ static void await_notice(const struct daemon *daemon, const char *words)
 
 static void run_notices(const void *arg)
 {
-    struct daemon pfeedd;
+    static struct daemon pfeedd; /* the harness looks at it when the test is over */
     int status;
 
     daemon_start(&pfeedd, plain);
@@ -144,7 +144,7 @@ static void run_notices(const void *arg)
 static void run_second(const void *arg)
 {
     struct pf_row_daemon row;
-    struct daemon pfeedd;
+    static struct daemon pfeedd; /* the harness looks at it when the test is over */
     char words[64];
 
     daemon_start(&pfeedd, plain);
@@ -220,7 +220,7 @@ static void ask(void *arg)
 /* A read that takes ten seconds. daemon_stop allows 2 s. */
 static void run_stuck(const void *arg)
 {
-    struct daemon pfeedd;
+    static struct daemon pfeedd; /* the harness looks at it when the test is over */
     struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
     struct trainer *trainer;
 

@@ -103,9 +103,16 @@ static void set_state(struct feed *feed, struct slot *slot, enum pf_slot_state s
 
 static bool covers(const struct slot *slot, const struct range *range)
 {
-    for (uint32_t row = range->row; row < range->row + range->rows; row++)
-        if (!(slot->mask[row / 64] >> (row % 64) & 1))
+    uint32_t end = range->row + range->rows, n;
+
+    for (uint32_t row = range->row; row < end; row += n) { /* a word of the mask at a time */
+        uint64_t wanted;
+
+        n = 64 - row % 64 < end - row ? 64 - row % 64 : end - row;
+        wanted = UINT64_MAX >> (64 - n) << row % 64;
+        if ((slot->mask[row / 64] & wanted) != wanted)
             return false;
+    }
     return true;
 }
 
@@ -373,6 +380,8 @@ static bool waits_for(const struct feed *feed, const struct consumer *asker, con
 {
     uint64_t mine, theirs;
 
+    if (c->job == asker->job && !c->job->terms.alone)
+        return false; /* its ranks step together: the one behind may wait, in an all-reduce, for the asker */
     if (c == asker || c->job->seed != asker->job->seed || c->job->spans != asker->job->spans)
         return false;
     mine = job_ordinal(asker->job, range->epoch, range->index);

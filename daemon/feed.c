@@ -154,7 +154,7 @@ uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots)
     uint64_t head =
         sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
 
-    return round_up(head, PF_PAGE) + slots_bytes(n_slots, feed->batch) +
+    return round_up(head, PF_PAGE) + slots_bytes(n_slots, feed->batch) + feed->config->source->bytes(feed->source) +
            order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
 }
 

@@ -21,15 +21,12 @@
 
 #include "budget.h"
 #include "config.h"
-#include "consumer.h"
-#include "decode/decode.h"
+#include "memory.h"
 #include "server.h"
 
 #define EXIT_USAGE     2
 #define EXIT_CONFIG    78 /* sysexits.h: the configuration, or more memory than there is */
 #define STOP_MS        1500
-#define AUTO_SLOTS     16
-#define AUTO_MEMORY    (UINT64_C(8) << 30)
 #define DEFAULT_CONFIG "/etc/pfeed/pfeed.yaml"
 #define DEFAULT_FOLDER "/run/pfeed"
 
@@ -251,73 +248,6 @@ static int make_socket(const char *path, bool user, int *out, struct problem *wh
 
 /* ---- memory --------------------------------------------------------------------------------------------------------- */
 
-static void list_feeds(const struct daemon *daemon, const uint32_t *slots)
-{
-    for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        log_info("feed '%s': %llu samples, %u slots of %.1f MiB", daemon->feeds[f].config->name,
-                 (unsigned long long)daemon->feeds[f].samples, slots[f], (double)daemon->feeds[f].slot_bytes / (1 << 20));
-}
-
-static uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots)
-{
-    return feed->slot_bytes * n_slots + feed_bytes_fixed(feed, n_slots);
-}
-
-/* How many slots each feed gets of the budget: what it says, else an equal share of what is left. */
-static int share_budget(struct daemon *daemon, uint32_t *slots, uint32_t n_workers, uint64_t scratch, struct problem *why)
-{
-    uint64_t left, need = scratch;
-    uint32_t n_auto = 0;
-
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        const struct feed *feed = &daemon->feeds[f];
-
-        slots[f] = feed->config->slots ? (uint32_t)feed->config->slots : feed_least_slots(feed->config);
-        if (slots[f] < feed_least_slots(feed->config))
-            return problem_set(why, -EINVAL, "feed '%s': `slots: %u` is too few; max_held %lld needs at least %u",
-                               feed->config->name, slots[f], (long long)feed->config->max_held, feed_least_slots(feed->config));
-        need += feed_bytes(feed, slots[f]);
-        n_auto += feed->config->slots == 0;
-    }
-    if (need > daemon->budget)
-        return problem_set(
-            why, -ENOMEM,
-            "the feeds need at least %llu MiB (%u workers' scratch %llu MiB, the rest slots), and the budget is %llu "
-            "MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
-            (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(scratch >> 20),
-            (unsigned long long)(daemon->budget >> 20));
-    left = daemon->budget - need;
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        const struct feed *feed = &daemon->feeds[f];
-        uint64_t share = n_auto ? left / n_auto : 0, least = feed_bytes(feed, slots[f]);
-
-        if (feed->config->slots)
-            continue;
-        while (slots[f] < AUTO_SLOTS && feed_bytes(feed, slots[f] + 1) - least <= share)
-            slots[f]++;
-    }
-    return 0;
-}
-
-static uint64_t worker_scratch(const struct daemon *daemon)
-{
-    uint64_t largest = 0, codec = 0, bytes = 0;
-
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        const struct feed *feed = &daemon->feeds[f];
-
-        largest = feed->max_bytes > largest ? feed->max_bytes : largest;
-        for (uint32_t i = 0; i < feed->n_fields; i++) {
-            const struct decode_ops *decode = feed->fields[i].decode;
-            uint64_t one = decode->codec_bytes ? decode->codec_bytes(&feed->fields[i]) : 0;
-
-            codec = one > codec ? one : codec;
-            bytes += decode->worker_bytes ? decode->worker_bytes(&feed->fields[i]) : 0;
-        }
-    }
-    return bytes + codec + workers_bytes(largest);
-}
-
 /* Signals are blocked before any thread is made, so that only the signalfd gets them. */
 static void block_signals(void)
 {
@@ -330,51 +260,32 @@ static void block_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-/* Compares all that will be allocated with every limit, then allocates it. */
-static int take_memory(struct daemon *daemon, uint32_t n_workers, struct problem *why)
+/* Makes all that memory_plan has found to fit, and starts the workers. */
+static int make_memory(struct daemon *daemon, const struct memory_plan *plan, struct problem *why)
 {
-    const struct config_daemon *config = &daemon->config->daemon;
-    uint64_t scratch = worker_scratch(daemon) * n_workers, shared = 0;
-    struct budget_limits limits;
-    uint32_t *slots = calloc(daemon->n_feeds, sizeof(*slots));
-    int rc;
+    int rc = 0;
 
-    if (!slots)
-        return problem_set(why, -ENOMEM, "no memory");
-    budget_read(&limits);
-    daemon->budget = config->memory ? config->memory : limits.total / 4 < AUTO_MEMORY ? limits.total / 4 : AUTO_MEMORY;
-    daemon->shm = config->shm == CONFIG_SHM_MEMFD   ? SEGMENT_MEMFD
-                  : config->shm == CONFIG_SHM_POSIX ? SEGMENT_POSIX
-                                                    : segment_best();
-    if (daemon->budget > limits.total) {
-        rc = problem_set(why, -ENOMEM, "`daemon: memory` is %llu MiB, and %s has only %llu MiB; lower it",
-                         (unsigned long long)(daemon->budget >> 20), limits.total_from, (unsigned long long)(limits.total >> 20));
-        goto out;
-    }
-    rc = share_budget(daemon, slots, n_workers, scratch, why);
-    if (rc < 0)
-        goto out;
-    daemon->used = scratch;
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        daemon->used += feed_bytes(&daemon->feeds[f], slots[f]);
-        shared += daemon->feeds[f].slot_bytes * slots[f];
-    }
-    rc = budget_check(&limits, daemon->used, shared, daemon->shm, why);
-    if (rc < 0)
-        goto out;
-    list_feeds(daemon, slots);
     for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++)
-        rc = feed_start(&daemon->feeds[f], slots[f], daemon->shm, why);
+        rc = feed_start(&daemon->feeds[f], plan->slots[f], daemon->shm, why);
     block_signals(); /* until here a signal simply ends us; from here on the loop hears it */
     if (rc == 0)
-        rc = workers_create(&daemon->workers, n_workers, daemon->feeds, daemon->n_feeds, why);
+        rc = workers_create(&daemon->workers, plan->n_workers, daemon->feeds, daemon->n_feeds, why);
     for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++) {
         daemon->feeds[f].workers = daemon->workers;
         if (daemon->feeds[f].config->warm)
             feed_warm(&daemon->feeds[f]);
     }
-out:
-    free(slots);
+    return rc;
+}
+
+static int take_memory(struct daemon *daemon, uint32_t n_workers, struct problem *why)
+{
+    struct memory_plan plan = { .n_workers = n_workers, .slots = calloc(daemon->n_feeds, sizeof(*plan.slots)) };
+    int rc = plan.slots ? memory_plan(daemon, &plan, why) : problem_set(why, -ENOMEM, "no memory");
+
+    if (rc == 0)
+        rc = make_memory(daemon, &plan, why);
+    free(plan.slots);
     return rc;
 }
 

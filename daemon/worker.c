@@ -23,6 +23,7 @@
 #define REPLACE_TRIES  32
 #define RETRY_FIRST_MS 10
 #define RETRY_LAST_MS  500
+#define READ_PAST      64 /* bytes behind the read buffer, for codecs that look a word ahead */
 
 struct entry { /* a filling of a slot */
     struct feed *feed;
@@ -37,6 +38,7 @@ struct worker {
     void ***states;  /* [feed][field]: the decoder's own */
     uint8_t *buffer; /* of the largest max_bytes */
     size_t buffer_size;
+    void *codec; /* of the largest codec_bytes; all decoders use it in turn */
     bool busy __attribute__((aligned(PF_LINE)));
 };
 
@@ -340,41 +342,79 @@ uint32_t workers_count(const struct workers *all)
     return all->n_workers;
 }
 
-uint64_t workers_bytes(uint64_t max_bytes)
+/* What one worker needs, in bytes: one place for the budget and for what is made. */
+struct needs {
+    uint64_t buffer, codec, states;
+};
+
+static struct needs needs_of(const struct feed *feeds, uint32_t n_feeds)
 {
-    return sizeof(struct worker) + max_bytes;
+    struct needs needs = { .buffer = 0 };
+
+    for (uint32_t i = 0; i < n_feeds; i++) {
+        const struct feed *feed = &feeds[i];
+
+        needs.buffer = feed->max_bytes > needs.buffer ? feed->max_bytes : needs.buffer;
+        for (uint32_t f = 0; f < feed->n_fields; f++) {
+            const struct decode_ops *decode = feed->fields[f].decode;
+            uint64_t codec = decode->codec_bytes ? decode->codec_bytes(&feed->fields[f]) : 0;
+
+            needs.codec = codec > needs.codec ? codec : needs.codec;
+            needs.states += decode->worker_bytes ? decode->worker_bytes(&feed->fields[f]) : 0;
+        }
+    }
+    needs.buffer += READ_PAST;
+    return needs;
+}
+
+uint64_t workers_bytes(const struct feed *feeds, uint32_t n_feeds)
+{
+    struct needs needs = needs_of(feeds, n_feeds);
+
+    return sizeof(struct worker) + needs.buffer + needs.codec + needs.states;
+}
+
+/* Touched here, so that no worker stops for a page later; whole pages, as read() copies faster to them. */
+static void *touched(uint64_t size)
+{
+    size_t whole = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE;
+    void *memory = whole ? aligned_alloc(PF_PAGE, whole) : NULL;
+
+    if (memory)
+        memset(memory, 0, whole);
+    return memory;
 }
 
 static int open_worker(struct workers *all, struct worker *worker, struct problem *why)
 {
-    size_t largest = 0;
+    const struct needs needs = needs_of(all->feeds, all->n_feeds);
 
     worker->all = all;
     worker->busy = true;
+    worker->buffer_size = needs.buffer - READ_PAST;
+    worker->buffer = touched(needs.buffer);
+    worker->codec = touched(needs.codec);
+    if (!worker->buffer || (needs.codec && !worker->codec))
+        return problem_set(why, -ENOMEM, "no memory for a worker's buffers of %llu bytes",
+                           (unsigned long long)(needs.buffer + needs.codec));
     worker->states = calloc(all->n_feeds, sizeof(*worker->states));
     if (!worker->states)
         return problem_set(why, -ENOMEM, "no memory for a worker");
     for (uint32_t i = 0; i < all->n_feeds; i++) {
         struct feed *feed = &all->feeds[i];
 
-        largest = feed->max_bytes > largest ? feed->max_bytes : largest;
         worker->states[i] = calloc(feed->n_fields, sizeof(void *));
         if (!worker->states[i])
             return problem_set(why, -ENOMEM, "no memory for a worker");
         for (uint32_t f = 0; f < feed->n_fields; f++) {
             const struct field *field = &feed->fields[f];
-            int rc = field->decode->worker_open ? field->decode->worker_open(&worker->states[i][f], field, 0) : 0;
+            int rc = field->decode->worker_open ? field->decode->worker_open(&worker->states[i][f], field, worker->codec) : 0;
 
             if (rc < 0)
                 return problem_set(why, rc, "feed '%s', field '%s': no memory for a worker's decoder: %s", feed->config->name,
                                    field->name, strerror(-rc));
         }
     }
-    worker->buffer_size = largest;
-    worker->buffer = aligned_alloc(PF_PAGE, (largest + 64 + PF_PAGE - 1) / PF_PAGE * PF_PAGE); /* read() copies faster to it */
-    if (!worker->buffer)
-        return problem_set(why, -ENOMEM, "no memory for a read buffer of %zu bytes", largest);
-    memset(worker->buffer, 0, largest + 64);
     return 0;
 }
 
@@ -390,6 +430,7 @@ static void close_worker(struct worker *worker)
     }
     free(worker->states);
     free(worker->buffer);
+    free(worker->codec);
 }
 
 int workers_create(struct workers **out, uint32_t n_workers, struct feed *feeds, uint32_t n_feeds, struct problem *why)

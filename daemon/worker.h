@@ -25,7 +25,6 @@ int workers_eventfd(const struct workers *workers); /* readable when slots have 
 void workers_seen(struct workers *workers);         /* before looking at the slots */
 uint32_t workers_busy(const struct workers *workers);
 uint32_t workers_count(const struct workers *workers);
-/* For the budget, per worker. */
-uint64_t workers_bytes(uint64_t max_bytes);
+uint64_t workers_bytes(const struct feed *feeds, uint32_t n_feeds); /* that one worker takes, for the budget */
 
 #endif

@@ -16,13 +16,13 @@ struct decode_ops {
      * row_bytes, is_image, mean and std. Before: dtype is DTYPES where it was not given (then it is filled, too), ndim and
      * shape are the configuration's, ndim 0 where it gave none. */
     int (*prepare)(struct field *field, const struct sample_part *part, struct problem *why);
-    /* For the budget, NULL: none. What worker_open takes, for each field; and the most that the codec may ask for while a row is
-     * made, which a worker needs once, as it makes one row at a time. */
+    /* For the budget, NULL: none. What worker_open takes, for each field; and the most that the codec may need while a row is
+     * made, which a worker has once for all its fields, as it makes one row at a time. */
     size_t (*worker_bytes)(const struct field *field);
     size_t (*codec_bytes)(const struct field *field);
-    /* A worker's own memory: made before READY, used by row, nothing allocated afterwards that can be avoided. max_bytes: what
-     * the worker may use in all, 0 for the two above; a picture that needs more is a bad sample. May be NULL. */
-    int (*worker_open)(void **state, const struct field *field, size_t max_bytes);
+    /* A worker's own memory: made and touched before READY, used by row, which allocates nothing. codec: codec_bytes of memory
+     * aligned to 64; NULL: the codec allocates by itself. May be NULL. */
+    int (*worker_open)(void **state, const struct field *field, void *codec);
     void (*worker_close)(void *state);
     /* On a worker. Writes exactly field->row_bytes at row. -errno and a sentence for a bad sample (row is then unspecified). */
     int (*row)(void *state, const struct field *field, const struct sample_value *value, const struct row_key *key, void *row,

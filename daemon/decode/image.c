@@ -9,8 +9,7 @@
 #include "decode/jpeg.h"
 #include "transform/kernel.h"
 
-#define KEPT_BYTES 8           /* a pixel: up to four int16 coefficients, of a picture of several scans */
-#define ROWS_BYTES (16u << 20) /* libjpeg's own, for the widest picture */
+#define KEPT_BYTES 8 /* a pixel: up to four int16 coefficients, of a picture of several scans */
 
 struct image_params {
     bool orientation;
@@ -107,14 +106,14 @@ static size_t image_worker_bytes(const struct field *field)
 {
     int32_t width, height;
     image_size(field, &width, &height);
-    return kernel_bytes(width, height, swap_pixels(field->decode_params));
+    return sizeof(struct image_state) + jpeg_reader_bytes() + kernel_bytes(width, height, swap_pixels(field->decode_params));
 }
 
 static size_t image_codec_bytes(const struct field *field)
 {
     const struct image_params *params = field->decode_params;
     const int64_t kept = params->max_progressive < params->max_pixels ? params->max_progressive : params->max_pixels;
-    return (size_t)kept * KEPT_BYTES + ROWS_BYTES;
+    return (size_t)kept * KEPT_BYTES + JPEG_READER_ROWS;
 }
 
 static void image_worker_close(void *state)
@@ -127,19 +126,16 @@ static void image_worker_close(void *state)
     free(image);
 }
 
-static int image_worker_open(void **state, const struct field *field, size_t max_bytes)
+static int image_worker_open(void **state, const struct field *field, void *codec)
 {
     const struct image_params *params = field->decode_params;
+    const struct jpeg_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive, codec,
+                                        image_codec_bytes(field) };
     int32_t width, height;
     image_size(field, &width, &height);
-    const size_t all = max_bytes ? max_bytes : image_worker_bytes(field) + image_codec_bytes(field),
-                 own = image_worker_bytes(field);
-    if (all < own + ROWS_BYTES)
-        return -ENOMEM;
     struct image_state *image = calloc(1, sizeof *image);
     if (!image)
         return -ENOMEM;
-    const struct jpeg_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive, all - own };
     int error = jpeg_reader_create(&image->jpeg, &limits);
     if (!error)
         error = kernel_create(&image->kernel, NULL, width, height, field->dtype, field->layout, swap_pixels(params));

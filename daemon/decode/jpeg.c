@@ -11,6 +11,7 @@
 #include <jerror.h>
 
 #include "decode/jpeg.h"
+#include "decode/jpeg_memory.h"
 
 #define SCANS_MAX 100 /* a few bytes can make libjpeg walk the whole picture once more; encoders write about ten */
 
@@ -18,6 +19,7 @@ struct jpeg_reader {
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
+    struct jpeg_memory memory;
     jmp_buf place;
     struct jpeg_limits limits;
     char message[JMSG_LENGTH_MAX];
@@ -67,11 +69,17 @@ static int broken(struct jpeg_reader *reader, struct problem *why)
     return problem_set(why, memory ? -ENOMEM : -EBADMSG, "JPEG: %s", reader->message);
 }
 
+size_t jpeg_reader_bytes(void)
+{
+    return sizeof(struct jpeg_reader) + JPEG_MEMORY_KEPT; /* libjpeg's own first objects: less than that */
+}
+
 int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits)
 {
-    struct jpeg_reader *reader = calloc(1, sizeof *reader);
+    struct jpeg_reader *reader = aligned_alloc(JPEG_MEMORY_ALIGN, sizeof *reader);
     if (!reader)
         return -ENOMEM;
+    memset(reader, 0, sizeof *reader); /* faults it in, too */
     reader->jpeg.err = jpeg_std_error(&reader->errors);
     reader->errors.error_exit = leave;
     reader->errors.emit_message = message;
@@ -85,8 +93,8 @@ int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limit
     jpeg_create_decompress(&reader->jpeg);
     reader->jpeg.progress = &reader->progress;
     reader->limits = *limits;
-    if (limits->max_bytes)
-        reader->jpeg.mem->max_memory_to_use = (long)limits->max_bytes;
+    if (limits->memory)
+        jpeg_memory_init(&reader->memory, &reader->jpeg, limits->memory, limits->memory_size);
     *out = reader;
     return 0;
 }

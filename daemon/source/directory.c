@@ -415,6 +415,11 @@ static uint32_t directory_parts(const struct source *source, const struct sample
     return source->n_parts;
 }
 
+static uint64_t directory_bytes(const struct source *source)
+{
+    return source->n * sizeof(*source->entries) + source->names_size + source->n_folders * sizeof(*source->folders);
+}
+
 static size_t directory_max_bytes(const struct source *source)
 {
     return source->max_bytes > sizeof(int64_t) ? source->max_bytes : sizeof(int64_t);
@@ -464,6 +469,7 @@ const struct source_ops source_directory = {
     .count = directory_count,
     .parts = directory_parts,
     .max_bytes = directory_max_bytes,
+    .bytes = directory_bytes,
     .read = directory_read,
     .where = directory_where,
     .classes = directory_classes,

@@ -36,6 +36,7 @@ struct column {
 
 struct source {
     char *text; /* of the file, its fields cut in place */
+    size_t text_size;
     char *root;
     uint32_t n_columns;
     struct column columns[CSV_FIELDS];
@@ -346,11 +347,10 @@ static char *root_of(const struct list_params *p)
 static int read_text(struct source *source, const struct list_params *p, struct problem *why)
 {
     struct csv csv;
-    size_t size;
-    int rc = file_slurp(p->path, TEXT_LIMIT, &source->text, &size, why);
+    int rc = file_slurp(p->path, TEXT_LIMIT, &source->text, &source->text_size, why);
     if (rc < 0)
         return rc;
-    rc = csv_init(&csv, p->path, source->text, size, why);
+    rc = csv_init(&csv, p->path, source->text, source->text_size, why);
     if (rc == 0)
         rc = read_header(source, p, &csv, why);
     return rc < 0 ? rc : read_rows(source, &csv, why);
@@ -385,6 +385,12 @@ static uint32_t list_parts(const struct source *source, const struct sample_part
 {
     *parts = source->parts;
     return source->n_parts;
+}
+
+static uint64_t list_bytes(const struct source *source)
+{
+    return source->text_size + source->n * sizeof(*source->sizes) +
+           source->n * source->n_columns * sizeof(*source->columns->ints);
 }
 
 static size_t list_max_bytes(const struct source *source)
@@ -427,6 +433,7 @@ const struct source_ops source_list = {
     .count = list_count,
     .parts = list_parts,
     .max_bytes = list_max_bytes,
+    .bytes = list_bytes,
     .read = list_read,
     .where = list_where,
     .classes = list_classes,

@@ -35,6 +35,7 @@ struct source_ops {
     uint64_t (*count)(const struct source *source);
     uint32_t (*parts)(const struct source *source, const struct sample_part **parts);
     size_t (*max_bytes)(const struct source *source); /* of the largest value of any part: the worker's read buffer */
+    uint64_t (*bytes)(const struct source *source);           /* of its tables of samples, for the budget */
     /* Reads into buffer (of max_bytes) or points into memory of the source's own. -errno and a sentence where it cannot. */
     int (*read)(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                 struct sample_value *out, struct problem *why);

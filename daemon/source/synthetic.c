@@ -148,6 +148,11 @@ static uint32_t synthetic_parts(const struct source *source, const struct sample
     return source->n_parts;
 }
 
+static uint64_t synthetic_bytes(const struct source *source)
+{
+    return source->n_parts * (sizeof(*source->parts) + sizeof(*source->keys));
+}
+
 static size_t synthetic_max_bytes(const struct source *source)
 {
     return source->max_bytes;
@@ -214,6 +219,7 @@ const struct source_ops source_synthetic = {
     .count = synthetic_count,
     .parts = synthetic_parts,
     .max_bytes = synthetic_max_bytes,
+    .bytes = synthetic_bytes,
     .read = synthetic_read,
     .where = synthetic_where,
 };

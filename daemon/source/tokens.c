@@ -216,6 +216,11 @@ static uint32_t tokens_parts(const struct source *source, const struct sample_pa
     return 1;
 }
 
+static uint64_t tokens_bytes(const struct source *source)
+{
+    return source->n_files * sizeof(*source->files);
+}
+
 static size_t tokens_max_bytes(const struct source *source)
 {
     return source->window_bytes;
@@ -282,6 +287,7 @@ const struct source_ops source_tokens = {
     .count = tokens_count,
     .parts = tokens_parts,
     .max_bytes = tokens_max_bytes,
+    .bytes = tokens_bytes,
     .read = tokens_read,
     .where = tokens_where,
 };

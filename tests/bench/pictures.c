@@ -38,7 +38,35 @@ struct pictures {
     double pixels;
 };
 
-static const struct jpeg_limits limits = { .max_pixels = UINT64_C(64000000), .max_kept = UINT64_C(8000000) };
+/* A reader such as the daemon's, with memory of its own that is there and touched, as a worker's is. */
+struct bare_reader {
+    struct jpeg_reader *jpeg;
+    void *memory;
+};
+
+static void *touched(size_t size)
+{
+    void *memory = aligned_alloc(PF_PAGE, (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE);
+
+    CHECK(memory, "no memory");
+    memset(memory, 0, size);
+    return memory;
+}
+
+static void reader_open(struct bare_reader *reader)
+{
+    struct jpeg_limits limits = { .max_pixels = UINT64_C(64000000), .max_kept = UINT64_C(1000000) };
+
+    limits.memory_size = JPEG_READER_ROWS + limits.max_kept * 8;
+    limits.memory = reader->memory = touched(limits.memory_size);
+    CHECK(jpeg_reader_create(&reader->jpeg, &limits) == 0, "no memory");
+}
+
+static void reader_close(struct bare_reader *reader)
+{
+    jpeg_reader_destroy(reader->jpeg);
+    free(reader->memory);
+}
 
 void pictures_feed(char *yaml, size_t size, const char *name, const char *path, uint32_t batch, uint32_t slots, uint32_t gang)
 {
@@ -78,7 +106,7 @@ static void read_file(struct pictures *pictures, uint64_t id, struct sample_valu
 
 static void read_files(struct pictures *pictures)
 {
-    pictures->buffer = malloc(pictures->feed.max_bytes + 64); /* as worker.c */
+    pictures->buffer = touched(pictures->feed.max_bytes + 64); /* as worker.c */
     pictures->files = calloc(pictures->n, sizeof(*pictures->files));
     CHECK(pictures->buffer && pictures->files, "no memory");
     for (uint64_t id = 0; id < pictures->n; id++) {
@@ -121,13 +149,13 @@ static void plan_epochs(struct pictures *pictures)
 {
     const struct config_feed *config = pictures->feed.config;
     const struct field *field = pictures->field;
-    struct jpeg_reader *jpeg;
+    struct bare_reader reader;
     struct kernel *kernel;
     struct order *order;
 
     CHECK(field->layout == LAYOUT_CHW, "only chw is looked at here");
     CHECK(order_create(&order, pictures->n, (enum shuffle_mode)config->shuffle, 1) == 0, "no memory");
-    CHECK(jpeg_reader_create(&jpeg, &limits) == 0, "no memory");
+    reader_open(&reader);
     CHECK(kernel_create(&kernel, NULL, (int32_t)field->shape[2], (int32_t)field->shape[1], field->dtype, field->layout, 0) == 0,
           "no memory");
     pictures->crops = calloc(pictures->epochs * pictures->n, sizeof(*pictures->crops));
@@ -139,13 +167,13 @@ static void plan_epochs(struct pictures *pictures)
             struct row_key key = { .seed = config->seed, .epoch = epoch };
 
             order_at(view, position, &key.id, &key.occurrence);
-            plan_crop_of(pictures, jpeg, kernel, &key, &pictures->crops[epoch * pictures->n + position]);
+            plan_crop_of(pictures, reader.jpeg, kernel, &key, &pictures->crops[epoch * pictures->n + position]);
         }
         order_release(order, view);
     }
     pictures->pixels /= (double)(pictures->epochs * pictures->n);
     kernel_destroy(kernel);
-    jpeg_reader_destroy(jpeg);
+    reader_close(&reader);
     order_destroy(order);
 }
 
@@ -162,7 +190,9 @@ struct pictures *pictures_open(const char *config_path, uint32_t epochs, uint32_
     pictures->n = pictures->feed.samples;
     pictures->epochs = epochs;
     pictures->slots = slots;
-    CHECK(pictures->field->decode->worker_open(&pictures->state, pictures->field, 0) == 0, "no memory");
+    CHECK(pictures->field->decode->worker_open(&pictures->state, pictures->field,
+                                               touched(pictures->field->decode->codec_bytes(pictures->field))) == 0,
+          "no memory");
     pictures->rows = shared_memory(slots * pictures->n * pictures->field->row_bytes);
     memset(pictures->rows, 0, slots * pictures->n * pictures->field->row_bytes);
     read_files(pictures);
@@ -210,18 +240,19 @@ static void *bare_run(void *argument)
 {
     struct bare *bare = argument;
     const struct pictures *pictures = bare->pictures;
-    struct jpeg_reader *jpeg;
-    int64_t start_ns = thread_ns();
+    struct bare_reader reader;
+    int64_t start_ns;
     uint64_t at;
 
-    CHECK(jpeg_reader_create(&jpeg, &limits) == 0, "no memory");
+    reader_open(&reader);
+    start_ns = thread_ns();
     while ((at = __atomic_fetch_add(&bare->next, 1, __ATOMIC_RELAXED)) < bare->end) {
         const struct crop *crop = &pictures->crops[at];
 
-        decode_crop(jpeg, &pictures->files[crop->id], &crop->part);
+        decode_crop(reader.jpeg, &pictures->files[crop->id], &crop->part);
     }
-    jpeg_reader_destroy(jpeg);
     __atomic_fetch_add(&bare->cpu_ns, thread_ns() - start_ns, __ATOMIC_RELAXED);
+    reader_close(&reader);
     return NULL;
 }
 

@@ -55,7 +55,7 @@ static void prepare(void)
                 field->n_transforms = 1;
             }
         assert(image->prepare(field, &part, &why) == 0);
-        assert(image->worker_open(&states[f], field, 0) == 0);
+        assert(image->worker_open(&states[f], field, aligned_alloc(64, image->codec_bytes(field))) == 0);
     }
 }
 

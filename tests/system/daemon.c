@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -431,6 +432,10 @@ void process_read(pid_t pid, struct process *process)
     snprintf(path, sizeof(path), "/proc/%d/status", pid);
     CHECK(read_text(path, text, sizeof(text)), "cannot read %s", path);
     process->threads = (unsigned)number_after(text, "\nThreads:");
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    CHECK(read_text(path, text, sizeof(text)) && strrchr(text, ')'), "cannot read %s", path);
+    /* ") state ppid pgrp session tty tpgid flags minflt" */
+    CHECK(sscanf(strrchr(text, ')'), ") %*c %*d %*d %*d %*d %*d %*u %" SCNu64, &process->faults) == 1, "cannot parse %s", path);
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     folder = opendir(path);
     CHECK(folder, "cannot read %s", path);

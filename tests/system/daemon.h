@@ -48,6 +48,7 @@ struct process {
     unsigned descriptors, threads;
     uint64_t rss_bytes, anon_bytes, shmem_bytes; /* resident; of it private memory, shared memory (the rest is files: its code) */
     uint64_t switches;                           /* context switches of all threads: how often one of them ran */
+    uint64_t faults;                             /* pages touched for the first time, or again, without any reading */
 };
 void process_read(pid_t pid, struct process *process);    /* all but the memory */
 void process_measure(pid_t pid, struct process *process); /* with it */

@@ -460,3 +460,22 @@ int tests_run(const struct test *tests, size_t n, int argc, char **argv)
         printf("%zu of %zu failed\n", failed, ran);
     return failed ? 1 : ran ? 0 : SKIPPED;
 }
+
+void images_make(const char *folder, unsigned count, unsigned classes)
+{
+    const char *mkimages = getenv("PFEED_MKIMAGES");
+    char counts[2][16];
+    int status;
+    pid_t pid;
+
+    if (!mkimages)
+        skip("PFEED_MKIMAGES does not name mkimages");
+    snprintf(counts[0], sizeof(counts[0]), "%u", count);
+    snprintf(counts[1], sizeof(counts[1]), "%u", classes);
+    pid = fork();
+    if (pid == 0) {
+        execl(mkimages, mkimages, "--out", folder, "--count", counts[0], "--classes", counts[1], "--seed", "5", (char *)NULL);
+        _exit(127);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, "mkimages has failed");
+}

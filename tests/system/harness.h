@@ -95,5 +95,7 @@ unsigned descriptors(pid_t pid);
 
 /* Folder and all that is in it. */
 void remove_folder(const char *path);
+/* JPEGs by mkimages, one in ten of them progressive; skips the test where it is not there. */
+void images_make(const char *folder, unsigned count, unsigned classes);
 
 #endif

@@ -12,11 +12,14 @@
 
 #include "history.h"
 
-#define SLOTS   32u
-#define BATCH   4u
-#define BATCHES 20000u
-#define VISITS  300u
-#define NOISE   (256u << 10) /* bytes that a heap may still settle by */
+#define SLOTS          32u
+#define BATCH          4u
+#define BATCHES        20000u
+#define VISITS         300u
+#define PICTURES       120u
+#define PICTURES_BATCH 10u
+#define FAULTS         200u /* an attach and a replay of counters take some; one progressive picture would take hundreds */
+#define NOISE          (256u << 10) /* bytes that a heap may still settle by */
 
 static struct daemon pfeedd;
 
@@ -158,11 +161,62 @@ static void run_visits(const void *shm)
     daemon_stop(&pfeedd);
 }
 
+static void two_epochs(void *arg)
+{
+    struct pfeed *pf = plan_open(arg);
+
+    for (unsigned k = 0; k < 2 * PICTURES / PICTURES_BATCH; k++)
+        must_done(pf, must_next(pf));
+    pfeed_close(pf);
+}
+
+/* Codecs take no memory that was not there before READY: not even for progressive pictures, which are kept whole. */
+static void run_pictures(const void *shm)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "pictures" };
+    char folder[] = "/tmp/pfeed-memory-XXXXXX", yaml[1024];
+    struct process before, between, after;
+    struct pf_row_daemon row;
+    uint64_t filled;
+
+    CHECK(mkdtemp(folder), "cannot make a folder");
+    images_make(folder, PICTURES, 3);
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 2, memory: 512MiB, shm: %s }\nfeeds:\n"
+             "  pictures:\n    source: { type: directory, path: %s }\n    batch: %u\n    slots: 4\n    fields:\n"
+             "      image:\n        decode: { image: { orientation: yes, max_pixels: 1000000, max_progressive: 700000 } }\n"
+             "        transforms: [ random_resized_crop: { size: 64 }, horizontal_flip: {} ]\n        dtype: uint8\n",
+             (const char *)shm, folder, PICTURES_BATCH);
+    daemon_start(&pfeedd, yaml);
+    process_measure(pfeedd.pid, &before);
+    stat_daemon(&pfeedd, &row);
+    note("used %llu KiB, resident %llu", (unsigned long long)row.memory_used_bytes / 1024,
+         (unsigned long long)before.rss_bytes / 1024);
+    CHECK(sanitized(NULL) || before.rss_bytes >= row.memory_used_bytes, "%llu bytes are resident, %llu are counted as used",
+          (unsigned long long)before.rss_bytes, (unsigned long long)row.memory_used_bytes);
+    trainer_wait(trainer_start("two epochs", two_epochs, &plan)); /* also brings in the program's own pages */
+    UNTIL(feed_at_rest(&pfeedd, "pictures"));
+    process_measure(pfeedd.pid, &between);
+    trainer_wait(trainer_start("two more", two_epochs, &plan));
+    UNTIL(feed_at_rest(&pfeedd, "pictures"));
+    process_measure(pfeedd.pid, &after);
+    note("%llu page faults in two epochs", (unsigned long long)(after.faults - between.faults));
+    CHECK(sanitized(NULL) || after.faults - between.faults < FAULTS, "%llu page faults in two epochs of %u pictures",
+          (unsigned long long)(after.faults - between.faults), PICTURES);
+    filled = feed_now(&pfeedd, "pictures").rows_filled;
+    CHECK(filled >= 4 * PICTURES && feed_now(&pfeedd, "pictures").rows_replaced == 0, "%llu rows, some of them bad",
+          (unsigned long long)filled);
+    check_flat("four epochs of pictures", &before, &after);
+    daemon_stop(&pfeedd);
+    remove_folder(folder);
+}
+
 int main(int argc, char **argv)
 {
     const struct test tests[] = {
         { "touched at start, memfd", run_touched, "memfd" },
         { "touched at start, posix", run_touched, "posix" },
+        { "pictures are decoded in memory that is there", run_pictures, "auto" },
         { "flat over 20,000 batches", run_batches, "memfd" },
         { "flat over 300 visits", run_visits, "auto" },
     };

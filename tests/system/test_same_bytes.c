@@ -25,24 +25,6 @@ static bool have_reference;
 
 static struct daemon daemons[8]; /* one for each setting */
 
-static void make_images(const char *folder)
-{
-    const char *mkimages = getenv("PFEED_MKIMAGES");
-    char count[16];
-    int status;
-    pid_t pid;
-
-    if (!mkimages)
-        skip("PFEED_MKIMAGES does not name mkimages");
-    snprintf(count, sizeof(count), "%u", IMAGES);
-    pid = fork();
-    if (pid == 0) {
-        execl(mkimages, mkimages, "--out", folder, "--count", count, "--classes", "3", "--seed", "5", (char *)NULL);
-        _exit(127);
-    }
-    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, "mkimages has failed");
-}
-
 static char *make_yaml(const char *folder, unsigned workers, const char *shm, unsigned gang)
 {
     char *text;
@@ -156,7 +138,7 @@ static void run_settings(const void *arg)
     char folder[] = "/tmp/pfeed-test-XXXXXX";
 
     CHECK(mkdtemp(folder), "cannot make %s: %s", folder, strerror(errno));
-    make_images(folder);
+    images_make(folder, IMAGES, 3);
     for (unsigned i = 0; i < 8; i++)
         run_setting(&daemons[i], folder, i & 1 ? 2 : 1, i & 2 ? "posix" : "memfd", i & 4);
     check_variety();

@@ -104,7 +104,7 @@ static void print_plan(const struct field *field, const struct row_key *key, con
     struct jpeg_reader *reader;
     struct jpeg_head head;
     struct plan plan;
-    const struct jpeg_limits limits = { UINT64_MAX, UINT64_MAX, 0 };
+    const struct jpeg_limits limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
     if (jpeg_reader_create(&reader, &limits) < 0)
         return;
     if (jpeg_reader_open(reader, data, size, &head, NULL) == 0) {
@@ -139,7 +139,7 @@ int main(int argc, char **argv)
     struct sample_value value = { .part = &part };
     value.data = read_file(argv[1], &value.size);
     row = malloc(field.row_bytes);
-    if (!value.data || !row || field.decode->worker_open(&state, &field, 0) < 0) {
+    if (!value.data || !row || field.decode->worker_open(&state, &field, NULL) < 0) {
         fprintf(stderr, "imagerow: %s: cannot be read, or no memory\n", argv[1]);
         return 1;
     }

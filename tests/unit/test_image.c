@@ -150,7 +150,7 @@ static const struct recipe recipes[] = {
 };
 #define RECIPES (sizeof recipes / sizeof *recipes)
 
-static const struct jpeg_limits no_limits = { UINT64_MAX, UINT64_MAX, 0 };
+static const struct jpeg_limits no_limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
 
 static void check_crop(struct jpeg_reader *reader, const struct recipe *recipe, const struct file *file, const uint8_t *whole,
                        int width, int height, struct rect crop)
@@ -201,7 +201,7 @@ static void test_crop_equals_whole(void **state)
 struct setup {
     struct field field;
     struct sample_part part;
-    void *state;
+    void *state, *codec;
 };
 
 static void *params_make(const struct setting *rows, size_t size, const char *words)
@@ -244,12 +244,15 @@ static void setup_open(struct setup *setup)
     struct problem why;
     if (decode_image.prepare(&setup->field, &setup->part, &why) < 0)
         fail_msg("%s", why.text);
-    assert_int_equal(decode_image.worker_open(&setup->state, &setup->field, 0), 0);
+    setup->codec = aligned_alloc(64, decode_image.codec_bytes(&setup->field));
+    memset(setup->codec, 0xa5, decode_image.codec_bytes(&setup->field)); /* as full of others' pixels as it may be */
+    assert_int_equal(decode_image.worker_open(&setup->state, &setup->field, setup->codec), 0);
 }
 
 static void setup_fini(struct setup *setup)
 {
     decode_image.worker_close(setup->state);
+    free(setup->codec);
     for (uint32_t i = 0; i < setup->field.n_transforms; i++)
         free((void *)setup->field.transforms[i].params);
     free((void *)setup->field.decode_params);
@@ -270,7 +273,7 @@ static void test_purity(void **state)
     add(&setup, &transform_normalize, "mean=0.485/0.456/0.406 std=0.229/0.224/0.225");
     setup_open(&setup);
     other = setup;
-    assert_int_equal(decode_image.worker_open(&other.state, &other.field, 0), 0);
+    assert_int_equal(decode_image.worker_open(&other.state, &other.field, other.codec), 0);
     assert_int_equal(setup.field.row_bytes, 64 * 64 * 3 * 2);
     assert_true(setup.field.is_image && setup.field.ndim == 3 && setup.field.shape[0] == 3 && setup.field.std[0] == 0.229f);
     uint8_t *rows[3];

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "source/file.h"
@@ -27,34 +28,47 @@ static ssize_t read_all(int fd, char *buffer, size_t size)
     return (ssize_t)used;
 }
 
-int file_read(const char *path, uint64_t size, void *buffer, size_t buffer_size, struct problem *why)
+/* Why size bytes were not what came: the slow path, which asks what the file is now. */
+static int explain(int fd, const char *path, uint64_t size, int error, struct problem *why)
 {
     struct stat st;
+    if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
+        return problem_set(why, -EBADMSG, "%s is not a file any more", path);
+    if (error)
+        return problem_set(why, -error, "cannot read %s: %s", path, strerror(error));
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size != size)
+        return problem_set(why, -EBADMSG, "%s has %lld bytes now and had %llu when pfeedd started", path, (long long)st.st_size,
+                           (unsigned long long)size);
+    return problem_set(why, -EBADMSG, "%s changed its size while it was read", path);
+}
+
+int file_read(const char *path, uint64_t size, void *buffer, size_t buffer_size, struct problem *why)
+{
+    uint64_t used = 0;
+    char more;
     int rc = 0;
     /* Not blocking: the file may have become a pipe since the scan. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return problem_set(why, -errno, "cannot open %s: %s", path, strerror(errno));
-    if (fstat(fd, &st) < 0) {
-        rc = problem_set(why, -errno, "cannot read %s: %s", path, strerror(errno));
-        goto close_file;
+    if (size == FILE_ABSENT || size > buffer_size) {
+        close(fd);
+        return problem_set(why, -EBADMSG, "%s was not there when pfeedd started", path);
     }
-    if (!S_ISREG(st.st_mode)) {
-        rc = problem_set(why, -EBADMSG, "%s is not a file any more", path);
-        goto close_file;
-    }
-    if (size == FILE_ABSENT || (uint64_t)st.st_size != size || size > buffer_size) {
-        rc = size == FILE_ABSENT ? problem_set(why, -EBADMSG, "%s was not there when pfeedd started", path)
-                                 : problem_set(why, -EBADMSG, "%s has %lld bytes now and had %llu when pfeedd started", path,
-                                               (long long)st.st_size, (unsigned long long)size);
-        goto close_file;
-    }
-    ssize_t got = read_all(fd, buffer, (size_t)size);
-    if (got < 0)
-        rc = problem_set(why, (int)got, "cannot read %s: %s", path, strerror((int)-got));
-    else if ((uint64_t)got != size)
-        rc = problem_set(why, -EBADMSG, "%s became shorter while it was read", path);
-close_file:
+    /* Asks for a byte more than there should be, so that no fstat is needed to see that a file has grown. */
+    do {
+        const struct iovec parts[] = { { (char *)buffer + used, size - used }, { &more, 1 } };
+        const ssize_t got = readv(fd, parts, 2);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            rc = explain(fd, path, size, errno, why);
+        if (got <= 0)
+            break;
+        used += (uint64_t)got;
+    } while (used < size);
+    if (rc == 0 && used != size)
+        rc = explain(fd, path, size, 0, why);
     close(fd);
     return rc;
 }

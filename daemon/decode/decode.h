@@ -17,7 +17,7 @@ struct decode_ops {
      * shape are the configuration's, ndim 0 where it gave none. */
     int (*prepare)(struct field *field, const struct sample_part *part, struct problem *why);
     /* For the budget, NULL: none. What worker_open takes, for each field; and the most that the codec may need while a row is
-     * made, which a worker has once for all its fields, as it makes one row at a time. */
+     * made, which a worker has once for all its fields, as it makes one row at a time: a multiple of 64. */
     size_t (*worker_bytes)(const struct field *field);
     size_t (*codec_bytes)(const struct field *field);
     /* A worker's own memory: made and touched before READY, used by row, which allocates nothing. codec: codec_bytes of memory

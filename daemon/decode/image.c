@@ -113,7 +113,7 @@ static size_t image_codec_bytes(const struct field *field)
 {
     const struct image_params *params = field->decode_params;
     const int64_t kept = params->max_progressive < params->max_pixels ? params->max_progressive : params->max_pixels;
-    return (size_t)kept * KEPT_BYTES + JPEG_READER_ROWS;
+    return ((size_t)kept * KEPT_BYTES + 63) / 64 * 64 + JPEG_READER_ROWS;
 }
 
 static void image_worker_close(void *state)

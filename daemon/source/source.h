@@ -16,11 +16,20 @@ struct source_want {
     int64_t length, stride; /* `length:` and `stride:` of the field, 0 where not given */
 };
 
+/* How far open has come. The thread that opens writes, others read: atomics. */
+struct source_progress {
+    uint64_t listed; /* samples found so far */
+    bool stop;       /* from outside: give up, -ECANCELED */
+};
+
 struct source_env {
     const struct source_want *wants;
     uint32_t n_wants;
     const char *const *classes; /* names of classes_of's feed, in its order; NULL where not asked for */
     uint32_t n_classes;
+    const char *state;                /* folder in which a source may keep what its scan found; NULL: none */
+    bool rescan;                      /* do not believe what is kept there */
+    struct source_progress *progress; /* may be NULL */
 };
 
 struct source;
@@ -35,7 +44,7 @@ struct source_ops {
     uint64_t (*count)(const struct source *source);
     uint32_t (*parts)(const struct source *source, const struct sample_part **parts);
     size_t (*max_bytes)(const struct source *source); /* of the largest value of any part: the worker's read buffer */
-    uint64_t (*bytes)(const struct source *source);           /* of its tables of samples, for the budget */
+    uint64_t (*bytes)(const struct source *source);   /* of its tables of samples, for the budget */
     /* Reads into buffer (of max_bytes) or points into memory of the source's own. -errno and a sentence where it cannot. */
     int (*read)(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                 struct sample_value *out, struct problem *why);

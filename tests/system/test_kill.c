@@ -3,12 +3,18 @@
  * DESIGN section 4, promise 5, first half: kill -9 of any trainer costs nobody else anything, also where it had forked a child
  * that lives on with the socket open.
  *
- * What is measured: from the moment at which the process is dead (the kernel took as long as it took) until the daemon shows
- * neither the consumer nor a grant of it ("random"); and from the call of kill() until a trainer that stood because the dead one
- * held the slots has its next batch ("blocked"). The promise is 100 ms. A busy machine does not run some process for seconds
- * (seen: 5 s, under a load of 20 on 2 cores), so one late round proves nothing: at least 19 rounds of 20 must be within 100 ms
- * and the median within 50 ms, which no design with a heartbeat or a time-out reaches; and none may take 10 s.
+ * The promise is 100 ms, and it is asked of every round. The clock starts when the death can be seen: when a pidfd of the victim,
+ * which this test polls itself, turns readable. It stops when the daemon shows neither the consumer nor a grant of it ("random"),
+ * at the end of a pfeed_next of a survivor ("others"), or when a trainer that stood because the dead one held the slots has its
+ * next batch ("blocked").
+ *
+ * A busy machine does not run some process for seconds (seen: 5 s, under a load of 20 on 2 cores). So what the machine withheld
+ * in that very round is taken off, and nothing else: the time in which threads that stand between the death and the stop of the
+ * clock were ready to run and were not run, and what the hypervisor stole (withheld.h). Both figures are printed. On an idle
+ * machine next to nothing is taken off. What the daemon does in that time, or sleeps, or waits for, is never taken off.
  */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,32 +24,62 @@
 #include <unistd.h>
 
 #include "history.h"
+#include "withheld.h"
 
-#define ROWS         512u
-#define BATCH        8u
-#define KILLS        200u
-#define BLOCKED      60u
-#define EPOCHS_MAX   1000000u
-#define LIMIT        (100 * MS)
-#define LIMIT_MEDIAN (50 * MS)
-#define LIMIT_EVER   (10 * SECOND)
+#define ROWS       512u
+#define KILLS      200u
+#define BLOCKED    60u
+#define EPOCHS_MAX 1000000u
+#define LIMIT      (100 * MS)
 
 static struct daemon pfeedd;
 
 /* ---- the bound ------------------------------------------------------------------------------------------------------ */
 
-static void check_delays(const char *what, int64_t *delays, size_t n)
-{
-    size_t within = 0;
+struct delays {
+    const char *what;
+    unsigned n;
+    int64_t longest_ns, longest_net_ns, most_withheld_ns;
+    unsigned over; /* as measured, before anything is taken off */
+};
 
-    qsort(delays, n, sizeof(*delays), by_size);
-    while (within < n && delays[within] <= scaled_ns(LIMIT))
-        within++;
-    note("%s: median %.2f ms, 19 of 20 within %.2f ms, longest %.2f ms", what, (double)delays[n / 2] / 1e6,
-         (double)delays[n * 19 / 20] / 1e6, (double)delays[n - 1] / 1e6);
-    CHECK(delays[n / 2] <= scaled_ns(LIMIT_MEDIAN), "%s: the median is %.1f ms", what, (double)delays[n / 2] / 1e6);
-    CHECK(within * 20 >= n * 19, "%s: %zu of %zu took longer than 100 ms", what, n - within, n);
-    CHECK(delays[n - 1] <= scaled_ns(LIMIT_EVER), "%s: one took %.1f ms", what, (double)delays[n - 1] / 1e6);
+static void delay_add(struct delays *delays, int64_t delay_ns, int64_t withheld)
+{
+    int64_t net_ns = delay_ns > withheld ? delay_ns - withheld : 0;
+
+    delays->n++;
+    delays->over += delay_ns > scaled_ns(LIMIT);
+    if (delay_ns > delays->longest_ns)
+        delays->longest_ns = delay_ns;
+    if (net_ns > delays->longest_net_ns)
+        delays->longest_net_ns = net_ns;
+    if (withheld > delays->most_withheld_ns)
+        delays->most_withheld_ns = withheld;
+    CHECK(net_ns <= scaled_ns(LIMIT), "%s: %.2f ms in round %u, of which the machine withheld %.2f ms; the limit is %.0f ms",
+          delays->what, (double)delay_ns / 1e6, delays->n, (double)withheld / 1e6, (double)scaled_ns(LIMIT) / 1e6);
+}
+
+static void delays_note(const struct delays *delays)
+{
+    note(
+        "%s, %u rounds: longest %.2f ms, less what the machine withheld %.2f ms (it withheld up to %.2f ms of a round; %u rounds "
+        "were over the limit before that)",
+        delays->what, delays->n, (double)delays->longest_ns / 1e6, (double)delays->longest_net_ns / 1e6,
+        (double)delays->most_withheld_ns / 1e6, delays->over);
+}
+
+/* Kills, and returns the moment at which this process could see the death. */
+static int64_t kill_visibly(struct trainer *trainer)
+{
+    struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, trainer_pid(trainer), 0), .events = POLLIN };
+    int64_t seen_ns;
+
+    CHECK(end.fd >= 0, "pidfd_open: %s", strerror(errno));
+    kill(trainer_pid(trainer), SIGKILL);
+    CHECK(poll(&end, 1, (int)(scaled_ns(10 * SECOND) / MS)) == 1, "the victim does not die");
+    seen_ns = now_ns();
+    close(end.fd);
+    return seen_ns;
 }
 
 /* ---- trainers ------------------------------------------------------------------------------------------------------- */
@@ -139,9 +175,9 @@ struct survivor {
     struct plan plan;
     uint32_t *stop;
     uint64_t steps, epochs; /* finished */
-    uint64_t longest_ns;    /* longest pfeed_next since it was last set to 0 */
-    uint64_t asked_ns;      /* the test: from now on ... */
-    uint64_t answered_ns;   /* ... the first moment at which pfeed_next gave a batch */
+    uint64_t since_ns;      /* the test: what counts of a pfeed_next is what lies after this moment; 0: nothing */
+    uint64_t longest_ns;    /* the longest since then ... */
+    uint64_t answered_ns;   /* ... and the first moment at which one gave a batch */
     struct seen *seen;      /* by epoch, shared by the job's ranks */
 };
 
@@ -171,14 +207,16 @@ static void survive(void *arg)
     uint64_t length = (uint64_t)pfeed_length(pf);
 
     while (!word_get(survivor->stop)) {
-        int64_t start_ns = now_ns(), end_ns;
+        uint64_t start_ns = (uint64_t)now_ns(), end_ns, since_ns;
         struct pfeed_batch *batch = must_next(pf);
 
-        end_ns = now_ns();
-        if (count_get(&survivor->asked_ns) && !count_get(&survivor->answered_ns))
-            count_set(&survivor->answered_ns, (uint64_t)end_ns);
-        if ((uint64_t)(end_ns - start_ns) > count_get(&survivor->longest_ns))
-            count_set(&survivor->longest_ns, (uint64_t)(end_ns - start_ns));
+        end_ns = (uint64_t)now_ns();
+        since_ns = count_get(&survivor->since_ns);
+        start_ns = start_ns > since_ns ? start_ns : since_ns;
+        if (since_ns && !count_get(&survivor->answered_ns))
+            count_set(&survivor->answered_ns, end_ns);
+        if (since_ns && end_ns > start_ns + count_get(&survivor->longest_ns))
+            count_set(&survivor->longest_ns, end_ns - start_ns);
         account(survivor, pfeed_info(batch), length);
         must_done(pf, batch);
     }
@@ -234,38 +272,76 @@ static void check_holders(void)
         }
 }
 
-static int64_t kill_one(struct random *random, struct victim *victim, unsigned round)
+static struct trainer *start_victim(struct random *random, struct victim *victim, unsigned round)
 {
     uint64_t target = random_below(random, 40), spin_ns = random_below(random, 300000);
     struct trainer *trainer;
     int64_t start_ns;
-    pid_t pid;
 
     *victim =
         (struct victim){ .plan = { .daemon = &pfeedd, .feed = "spine", .max_held = 2, .seed = round & 1 ? 1000 + round % 3 : 0 },
                          .child = (enum child)(round % 4 < 2 ? NO_CHILD : round % 4 - 1) };
     trainer = trainer_start("victim", run_victim, victim);
-    pid = trainer_pid(trainer);
     UNTIL(count_get(&victim->ticks) >= target);
     for (start_ns = now_ns(); now_ns() < start_ns + (int64_t)spin_ns;)
         ;
-    trainer_kill(trainer);
-    start_ns = now_ns();
+    return trainer;
+}
+
+/* All go on after it, also while the victim's child lives, if there is one. */
+static int64_t longest_wait(struct survivor *survivors, const uint64_t *steps)
+{
+    uint64_t longest_ns = 0;
+
+    for (unsigned i = 0; i < 3; i++)
+        UNTIL(count_get(&survivors[i].steps) > steps[i] + 2);
+    for (unsigned i = 0; i < 3; i++) {
+        count_set(&survivors[i].since_ns, 0);
+        if (count_get(&survivors[i].longest_ns) > longest_ns)
+            longest_ns = count_get(&survivors[i].longest_ns);
+    }
+    return (int64_t)longest_ns;
+}
+
+static void kill_one(struct trainer *trainer, struct survivor *survivors, struct trainer *const *others, struct delays *gone,
+                     struct delays *waits)
+{
+    /* Who stands between the death and what this process sees of it; and between it and a survivor's batch: the daemon, and the
+     * other survivors, who have slots and a step to give back. */
+    const pid_t observed[] = { pfeedd.pid, getpid(), 0 };
+    const pid_t served[] = { pfeedd.pid, trainer_pid(others[0]), trainer_pid(others[1]), trainer_pid(others[2]), 0 };
+    struct withheld observer, server;
+    pid_t pid = trainer_pid(trainer);
+    int64_t seen_ns = kill_visibly(trainer), gone_ns;
+    uint64_t steps[3];
+
+    for (unsigned i = 0; i < 3; i++) {
+        steps[i] = count_get(&survivors[i].steps);
+        count_set(&survivors[i].longest_ns, 0);
+        count_set(&survivors[i].since_ns, (uint64_t)seen_ns);
+    }
+    withheld_start(&observer, observed);
+    withheld_start(&server, served);
+    trainer_kill(trainer); /* reaps it */
     UNTIL(!has_consumer(pid));
-    return now_ns() - start_ns;
+    gone_ns = now_ns();
+    delay_add(gone, gone_ns - seen_ns, withheld_ns(&observer));
+    check_holders();
+    gone_ns = longest_wait(survivors, steps);
+    delay_add(waits, gone_ns, withheld_ns(&server));
 }
 
 static void run_random(const void *arg)
 {
     struct survivor *survivors = shared_memory(3 * sizeof(*survivors));
+    struct delays gone = { .what = "grants of the dead come back" }, waits = { .what = "pfeed_next of the others" };
     struct victim *victim = shared_memory(sizeof(*victim));
     struct seen *seen = shared_memory(2 * EPOCHS_MAX * sizeof(*seen));
     uint32_t *stop = shared_memory(sizeof(*stop));
     struct random random = random_start(1);
-    int64_t gone[KILLS], waits[KILLS];
     struct trainer *trainers[3];
     unsigned before;
-    uint64_t steps;
+    uint64_t epochs;
 
     daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 2, memory: 128MiB }\nfeeds:\n  spine:\n"
                           "    source: { type: synthetic, rows: 512 }\n    shuffle: { mode: global, seed: 5 }\n    batch: 8\n"
@@ -284,28 +360,17 @@ static void run_random(const void *arg)
     for (unsigned i = 0; i < 3; i++)
         UNTIL(count_get(&survivors[i].steps) > 0);
     for (unsigned round = 0; round < KILLS; round++) {
-        for (unsigned i = 0; i < 3; i++)
-            count_set(&survivors[i].longest_ns, 0);
-        gone[round] = kill_one(&random, victim, round);
-        check_holders();
-        for (unsigned i = 0; i < 3; i++) { /* all go on: while the victim's child lives, if there is one */
-            steps = count_get(&survivors[i].steps);
-            UNTIL(count_get(&survivors[i].steps) > steps + 2);
-        }
-        waits[round] = 0;
-        for (unsigned i = 0; i < 3; i++)
-            if ((int64_t)count_get(&survivors[i].longest_ns) > waits[round])
-                waits[round] = (int64_t)count_get(&survivors[i].longest_ns);
+        kill_one(start_victim(&random, victim, round), survivors, trainers, &gone, &waits);
         end_child(victim);
     }
     word_set(stop, 1);
     for (unsigned i = 0; i < 3; i++)
         trainer_wait(trainers[i]);
-    steps = check_seen(survivors, 2) + check_seen(survivors + 2, 1);
-    note("%u kills, survivors saw %llu whole epochs", KILLS, (unsigned long long)steps);
-    CHECK(steps > 0, "no epoch was finished meanwhile");
-    check_delays("grants of the dead come back", gone, KILLS);
-    check_delays("longest pfeed_next of the others about a kill", waits, KILLS);
+    epochs = check_seen(survivors, 2) + check_seen(survivors + 2, 1);
+    note("%u kills, survivors saw %llu whole epochs", KILLS, (unsigned long long)epochs);
+    CHECK(epochs > 0, "no epoch was finished meanwhile");
+    delays_note(&gone);
+    delays_note(&waits);
     UNTIL(feed_at_rest(&pfeedd, "spine"));
     UNTIL(descriptors(pfeedd.pid) == before);
     daemon_stop(&pfeedd);
@@ -332,36 +397,39 @@ static void await_standstill(const struct survivor *survivor, pid_t pid)
     }
 }
 
-static int64_t kill_blocker(struct victim *victim, struct survivor *survivor, unsigned round)
+static void kill_blocker(struct victim *victim, struct survivor *survivor, unsigned round, struct delays *delays)
 {
     struct trainer *stands, *sits;
-    int64_t start_ns;
+    struct withheld withheld;
+    int64_t seen_ns;
 
     *victim = (struct victim){ .plan = { .daemon = &pfeedd, .feed = "spine", .max_held = 2 }, .child = (enum child)(round % 3) };
-    survivor->steps = survivor->epochs = survivor->asked_ns = survivor->answered_ns = 0;
+    survivor->steps = survivor->epochs = survivor->since_ns = survivor->answered_ns = 0;
     memset(survivor->seen, 0, 4096 * sizeof(*survivor->seen));
     word_set(survivor->stop, 0);
     sits = trainer_start("sitting", sit, victim);
     stands = trainer_start("standing", survive, survivor);
     word_await(&victim->holds, 2);
     await_standstill(survivor, trainer_pid(stands));
-    start_ns = now_ns();
-    count_set(&survivor->asked_ns, (uint64_t)start_ns);
-    trainer_kill(sits);
+    count_set(&survivor->since_ns, (uint64_t)now_ns());
+    seen_ns = kill_visibly(sits);
+    withheld_start(&withheld, (const pid_t[]){ pfeedd.pid, trainer_pid(stands), 0 });
+    trainer_kill(sits); /* reaps it */
+    UNTIL(count_get(&survivor->answered_ns));
+    delay_add(delays, (int64_t)survivor->answered_ns - seen_ns, withheld_ns(&withheld));
     UNTIL(count_get(&survivor->epochs) > 0); /* it has all that it needs from now on */
     word_set(survivor->stop, 1);
     trainer_wait(stands);
     check_seen(survivor, 1);
     end_child(victim);
     UNTIL(feed_at_rest(&pfeedd, "spine"));
-    return (int64_t)survivor->answered_ns - start_ns;
 }
 
 static void run_blocked(const void *arg)
 {
     struct survivor *survivor = shared_memory(sizeof(*survivor));
     struct victim *victim = shared_memory(sizeof(*victim));
-    int64_t delays[BLOCKED];
+    struct delays delays = { .what = "a trainer that stood goes on" };
     unsigned before;
 
     daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n"
@@ -372,8 +440,8 @@ static void run_blocked(const void *arg)
                                    .stop = shared_memory(sizeof(uint32_t)),
                                    .seen = shared_memory(EPOCHS_MAX * sizeof(struct seen)) };
     for (unsigned round = 0; round < BLOCKED; round++)
-        delays[round] = kill_blocker(victim, survivor, round);
-    check_delays("a trainer that stood goes on", delays, BLOCKED);
+        kill_blocker(victim, survivor, round, &delays);
+    delays_note(&delays);
     UNTIL(descriptors(pfeedd.pid) == before);
     daemon_stop(&pfeedd);
 }

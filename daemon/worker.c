@@ -51,7 +51,7 @@ struct workers {
     uint64_t tail;
     bool stopping;
     uint32_t idle __attribute__((aligned(PF_LINE))); /* workers that sleep or are about to */
-    sem_t work;
+    sem_t work, ended;                               /* ended: posted by a worker as its last act */
     int event;
     struct worker *workers;
 };
@@ -267,6 +267,7 @@ static void *run(void *argument)
         __atomic_fetch_sub(&all->idle, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&worker->busy, true, __ATOMIC_RELAXED);
     }
+    sem_post(&all->ended);
     return NULL;
 }
 
@@ -446,6 +447,7 @@ int workers_create(struct workers **out, uint32_t n_workers, struct feed *feeds,
     all->n_feeds = n_feeds;
     all->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sem_init(&all->work, 0, 0);
+    sem_init(&all->ended, 0, 0);
     for (uint32_t i = 0; i < n_feeds; i++)
         slots += feeds[i].n_slots;
     for (all->capacity = 64; all->capacity < 2 * slots; all->capacity *= 2)
@@ -483,7 +485,6 @@ fail:
 bool workers_stop(struct workers *all, int limit_ms)
 {
     struct timespec until;
-    bool all_joined = true;
 
     __atomic_store_n(&all->stopping, true, __ATOMIC_RELAXED);
     for (uint32_t w = 0; w < all->n_workers; w++)
@@ -495,14 +496,17 @@ bool workers_stop(struct workers *all, int limit_ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000L;
     }
+    /* Waited for here and joined below, as ThreadSanitizer takes threads joined by pthread_clockjoin_np for leaked ones. */
+    for (uint32_t w = 0; w < all->n_workers; w++)
+        while (all->workers[w].running && sem_clockwait(&all->ended, CLOCK_MONOTONIC, &until) != 0)
+            if (errno != EINTR)
+                return false;
     for (uint32_t w = 0; w < all->n_workers; w++)
         if (all->workers[w].running) {
-            if (pthread_clockjoin_np(all->workers[w].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-                all->workers[w].running = false;
-            else
-                all_joined = false;
+            pthread_join(all->workers[w].thread, NULL);
+            all->workers[w].running = false;
         }
-    return all_joined;
+    return true;
 }
 
 void workers_destroy(struct workers *all)
@@ -515,6 +519,7 @@ void workers_destroy(struct workers *all)
     free(all->queue);
     if (all->event >= 0)
         close(all->event);
+    sem_destroy(&all->ended);
     sem_destroy(&all->work);
     free(all);
 }

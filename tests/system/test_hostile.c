@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "history.h"
-#include "ring.h"
+#include "lane.h"
 
 #define ROUNDS    10000u
 #define A_PROCESS 8u /* rounds of one process; what they hold comes back when it ends */
@@ -88,88 +86,14 @@ static void be_honest(void *arg)
 
 /* ---- hostile ones --------------------------------------------------------------------------------------------------- */
 
-struct lane {
-    int connection, event;
-    const struct pf_grant_page *grants;
-    struct pf_return_page *returns;
-};
-
-static int connect_daemon(void)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-    strcpy(address.sun_path, pfeedd.socket);
-    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "connect: %s", strerror(errno));
-    return fd;
-}
-
-static void attach(struct lane *lane)
-{
-    struct pf_ctl_attach request = {
-        .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) }, .feed = "spine", .world = 1, .max_held = MAX_HELD
-    };
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(PF_ATTACH_FDS * sizeof(int))];
-    } control;
-    union {
-        struct pf_ctl_attached attached;
-        struct pf_ctl_error error;
-    } message;
-    struct iovec part = { &message, sizeof(message) };
-    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
-    int fds[PF_ATTACH_FDS];
-    ssize_t got;
-
-    lane->connection = connect_daemon();
-    CHECK(send(lane->connection, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
-    got = recvmsg(lane->connection, &header, MSG_CMSG_CLOEXEC);
-    CHECK(got == sizeof(message.attached) && message.attached.head.type == PF_CTL_ATTACHED, "refused: %s",
-          got == sizeof(message.error) ? message.error.text : "?");
-    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof(fds));
-    lane->grants = mmap(NULL, sizeof(*lane->grants), PROT_READ, MAP_SHARED, fds[PF_FD_GRANT], 0);
-    lane->returns = mmap(NULL, sizeof(*lane->returns), PROT_READ | PROT_WRITE, MAP_SHARED, fds[PF_FD_RETURN], 0);
-    CHECK(lane->grants != MAP_FAILED && lane->returns != MAP_FAILED, "mmap: %s", strerror(errno));
-    lane->event = fds[PF_FD_EVENT];
-    for (int i = PF_FD_ARENA; i <= PF_FD_RETURN; i++)
-        close(fds[i]);
-}
-
-static void leave(struct lane *lane)
-{
-    close(lane->connection);
-    close(lane->event);
-    munmap((void *)lane->grants, sizeof(*lane->grants));
-    munmap(lane->returns, sizeof(*lane->returns));
-}
-
 static void ring_bell(struct lane *lane)
 {
     uint64_t most = UINT64_MAX - 1, one = 1;
 
-    fcntl(lane->event, F_SETFL, fcntl(lane->event, F_GETFL) | O_NONBLOCK);
-    if (write(lane->event, &most, sizeof(most)) < 0 && write(lane->event, &one, sizeof(one)) < 0)
+    fcntl(lane->fds[PF_FD_EVENT], F_SETFL, fcntl(lane->fds[PF_FD_EVENT], F_GETFL) | O_NONBLOCK);
+    if (write(lane->fds[PF_FD_EVENT], &most, sizeof(most)) < 0 && write(lane->fds[PF_FD_EVENT], &one, sizeof(one)) < 0)
         CHECK(errno == EAGAIN, "write to an eventfd: %s", strerror(errno));
-    fcntl(lane->event, F_SETFL, 0); /* blocking, and full: whoever writes to it now hangs */
-}
-
-static void store_return(struct lane *lane, uint64_t count, uint64_t number)
-{
-    lane->returns->numbers[(count - 1) % PF_RING] = number;
-    __atomic_store_n(&lane->returns->returned, count, __ATOMIC_RELEASE);
-}
-
-static uint64_t take_some(struct lane *lane, uint64_t n)
-{
-    struct pf_grant grant = { 0 };
-    uint64_t next = 0, taken = 0;
-
-    UNTIL(taken == n)
-    {
-        taken += (uint64_t)pf_grants_take(lane->grants, lane->returns, &next, &grant);
-    }
-    return grant.number;
+    fcntl(lane->fds[PF_FD_EVENT], F_SETFL, 0); /* blocking, and full: whoever writes to it now hangs */
 }
 
 enum trick { NOISE, UNKNOWN, DOUBLE, FAR_AHEAD, TAKEN_AHEAD, TAKEN_BACK, HOARD, UNTAKEN, TRICKS };
@@ -184,13 +108,13 @@ static void play(struct lane *lane, enum trick trick, struct random *random)
             *(volatile uint64_t *)((uint8_t *)lane->returns + at) = mix(random_below(random, UINT64_MAX)) | UINT64_C(1) << 63;
         break;
     case UNKNOWN:
-        take_some(lane, 1);
-        store_return(lane, 1, UINT64_C(1) << 40 | random_below(random, 1000));
+        lane_take(lane, 1);
+        lane_return(lane, 1, UINT64_C(1) << 40 | random_below(random, 1000));
         break;
     case DOUBLE:
-        number = take_some(lane, 2);
+        number = lane_take(lane, 2);
         lane->returns->numbers[0] = number;
-        store_return(lane, 2, number);
+        lane_return(lane, 2, number);
         break;
     case FAR_AHEAD:
         __atomic_store_n(&lane->returns->returned, PF_RING + 1 + random_below(random, 1 << 20), __ATOMIC_RELEASE);
@@ -199,7 +123,7 @@ static void play(struct lane *lane, enum trick trick, struct random *random)
         __atomic_store_n(&lane->returns->taken, UINT64_C(1) << 40, __ATOMIC_RELEASE);
         break;
     case TAKEN_BACK: /* the daemon sees 2 at one turn, and less at another */
-        take_some(lane, 2);
+        lane_take(lane, 2);
         UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
         {
             __atomic_fetch_xor(&lane->returns->taken, 2, __ATOMIC_ACQ_REL);
@@ -207,26 +131,18 @@ static void play(struct lane *lane, enum trick trick, struct random *random)
         }
         break;
     case HOARD:
-        take_some(lane, MAX_HELD + 1);
+        lane_take(lane, MAX_HELD + 1);
         break;
     case UNTAKEN:
         UNTIL(__atomic_load_n(&lane->grants->published, __ATOMIC_ACQUIRE) > 0)
         {
         }
-        store_return(lane, 1, 0);
+        lane_return(lane, 1, 0);
         break;
     case TRICKS:
         break;
     }
     ring_bell(lane);
-}
-
-static void await_drop(struct lane *lane)
-{
-    UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
-    {
-    }
-    CHECK(lane->grants->closed == PF_CLOSED_DROPPED, "closed is %u, not dropped", lane->grants->closed);
 }
 
 static void be_hostile(void *arg)
@@ -237,10 +153,10 @@ static void be_hostile(void *arg)
     for (uint32_t r = 0; r < A_PROCESS; r++) {
         struct lane lane;
 
-        attach(&lane);
+        lane_open(&lane, &pfeedd, "spine", MAX_HELD);
         play(&lane, (enum trick)((process * A_PROCESS + r) % TRICKS), &random);
-        await_drop(&lane);
-        leave(&lane);
+        lane_await_drop(&lane);
+        lane_close(&lane);
     }
 }
 
@@ -302,12 +218,12 @@ static void hold_and_lie(void *arg)
     struct lane lane;
 
     (void)arg;
-    attach(&lane);
-    take_some(&lane, MAX_HELD);
-    store_return(&lane, 1, 12345);
+    lane_open(&lane, &pfeedd, "spine", MAX_HELD);
+    lane_take(&lane, MAX_HELD);
+    lane_return(&lane, 1, 12345);
     ring_bell(&lane);
-    await_drop(&lane);
-    leave(&lane); /* even so: what it mapped elsewhere cannot be known */
+    lane_await_drop(&lane);
+    lane_close(&lane); /* even so: what it mapped elsewhere cannot be known */
     word_set(&shared->holding, 1);
     word_await(&shared->stop, 1);
 }
@@ -346,7 +262,7 @@ static void run_quarantine(const void *arg)
 /* Sends it; the daemon must answer with an error and close, or just close. */
 static void expect_refusal(const void *message, size_t size, const char *what)
 {
-    int fd = connect_daemon();
+    int fd = lane_connect(&pfeedd);
     struct pf_ctl_error reply;
     ssize_t got;
 
@@ -368,7 +284,7 @@ static void send_descriptor(void)
     struct iovec part = { &request, sizeof(request) };
     struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header);
-    int fd = connect_daemon(), one = 1;
+    int fd = lane_connect(&pfeedd), one = 1;
 
     cmsg->cmsg_level = SOL_SOCKET;
     cmsg->cmsg_type = SCM_RIGHTS;
@@ -416,7 +332,7 @@ static void run_messages(const void *arg)
         expect_refusal(noise, size, "noise");
     }
     for (int i = 0; i < 16; i++)
-        silent[i] = connect_daemon();
+        silent[i] = lane_connect(&pfeedd);
     for (int i = 0; i < 100; i++)
         send_descriptor();
     stat_daemon(&pfeedd, &row);

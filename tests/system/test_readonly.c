@@ -13,12 +13,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "history.h"
+#include "lane.h"
 
 #define OTHER 65534u
 #define BATCH 8u
@@ -34,35 +32,6 @@ struct attack {
     char way[64]; /* the one that it has just tried */
 };
 static struct attack *attack;
-
-/* ---- the attacker's own attach -------------------------------------------------------------------------------------- */
-
-static void attach(int *connection, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS])
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) }, .feed = "spine", .world = 1 };
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(PF_ATTACH_FDS * sizeof(int))];
-    } control;
-    union {
-        struct pf_ctl_attached attached;
-        struct pf_ctl_error error;
-    } message;
-    struct iovec part = { &message, sizeof(message) };
-    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
-    ssize_t got;
-
-    strcpy(address.sun_path, pfeedd.socket);
-    *connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    CHECK(connect(*connection, (struct sockaddr *)&address, sizeof(address)) == 0, "connect: %s", strerror(errno));
-    CHECK(send(*connection, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
-    got = recvmsg(*connection, &header, MSG_CMSG_CLOEXEC);
-    CHECK(got == sizeof(message.attached) && message.attached.head.type == PF_CTL_ATTACHED, "refused: %s",
-          got == sizeof(message.error) ? message.error.text : "?");
-    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&header)), PF_ATTACH_FDS * sizeof(int));
-    *reply = message.attached;
-}
 
 /* ---- the ways ------------------------------------------------------------------------------------------------------- */
 
@@ -203,24 +172,21 @@ static void try_all(int fd, size_t size)
 
 static void attacker(void *arg)
 {
-    struct pf_ctl_attached reply;
-    int connection, fds[PF_ATTACH_FDS];
+    struct lane lane;
 
     if (attack->uid)
         CHECK(setgroups(0, NULL) == 0 && setgid(attack->uid) == 0 && setuid(attack->uid) == 0, "setuid: %s", strerror(errno));
-    attach(&connection, &reply, fds);
+    lane_open(&lane, &pfeedd, "spine", 0);
     word_set(&attack->ready, 1);
     word_await(&attack->go, 1);
-    try_all(fds[PF_FD_ARENA], reply.arena_size);
-    try_all(fds[PF_FD_GRANT], sizeof(struct pf_grant_page));
+    try_all(lane.fds[PF_FD_ARENA], lane.reply.arena_size);
+    try_all(lane.fds[PF_FD_GRANT], sizeof(struct pf_grant_page));
     /* Its return page is its own to write, but not to resize: that would be SIGBUS for the daemon. */
-    CHECK(ftruncate(fds[PF_FD_RETURN], 0) != 0, "the return page could be cut");
-    CHECK(ftruncate(fds[PF_FD_RETURN], 1 << 20) != 0, "the return page could be made longer");
+    CHECK(ftruncate(lane.fds[PF_FD_RETURN], 0) != 0, "the return page could be cut");
+    CHECK(ftruncate(lane.fds[PF_FD_RETURN], 1 << 20) != 0, "the return page could be made longer");
     word_set(&attack->finished, 1);
     word_await(&attack->go, 2 * WAYS + 2);
-    close(connection);
-    for (int i = 0; i < PF_ATTACH_FDS; i++)
-        close(fds[i]);
+    lane_close(&lane);
 }
 
 /* ---- the test ------------------------------------------------------------------------------------------------------- */
@@ -228,9 +194,8 @@ static void attacker(void *arg)
 static void run_attack(const void *arg)
 {
     const struct attack *plan = arg;
-    int connection, fds[PF_ATTACH_FDS];
-    struct pf_ctl_attached reply;
     struct trainer *trainer;
+    struct lane lane;
     uint64_t before, after;
     char yaml[512];
     uint8_t *map;
@@ -249,17 +214,17 @@ static void run_attack(const void *arg)
     CHECK(chmod(pfeedd.folder, 0755) == 0, "chmod: %s", strerror(errno));
     /* The gang of 3 never comes together, so that nothing is written while the bytes are watched; `warm` has filled them. */
     UNTIL(feed_now(&pfeedd, "spine").ready == SLOTS);
-    attach(&connection, &reply, fds);
-    map = mmap(NULL, reply.arena_size, PROT_READ, MAP_SHARED, fds[PF_FD_ARENA], 0);
+    lane_open(&lane, &pfeedd, "spine", 0);
+    map = mmap(NULL, lane.reply.arena_size, PROT_READ, MAP_SHARED, lane.fds[PF_FD_ARENA], 0);
     CHECK(map != MAP_FAILED, "mmap: %s", strerror(errno));
-    before = hash_bytes(1, map, reply.arena_size);
+    before = hash_bytes(1, map, lane.reply.arena_size);
     CHECK(before != hash_bytes(1, (uint8_t[4096]){ 0 }, 4096), "the arena is empty");
     trainer = trainer_start("attacker", attacker, NULL);
     word_await(&attack->ready, 1);
     for (uint32_t tried = 1; tried <= 2 * WAYS; tried++) {
         word_set(&attack->go, tried);
         word_await(&attack->tried, tried);
-        after = hash_bytes(1, map, reply.arena_size);
+        after = hash_bytes(1, map, lane.reply.arena_size);
         CHECK(after == before, "%s as uid %u changed the arena (%s)", attack->way, attack->uid, attack->shm);
     }
     word_set(&attack->go, 2 * WAYS + 1);
@@ -268,10 +233,8 @@ static void run_attack(const void *arg)
     word_set(&attack->go, 2 * WAYS + 2);
     trainer_wait(trainer);
     note("%u ways on arena and grant page, as uid %u, shm: %s", WAYS, attack->uid, attack->shm);
-    munmap(map, reply.arena_size);
-    close(connection);
-    for (int i = 0; i < PF_ATTACH_FDS; i++)
-        close(fds[i]);
+    munmap(map, lane.reply.arena_size);
+    lane_close(&lane);
     daemon_stop(&pfeedd);
 }
 

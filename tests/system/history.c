@@ -38,6 +38,7 @@ struct pfeed *plan_open(const struct plan *plan)
         .batch = plan->batch,
         .epochs = plan->epochs,
         .seed = plan->seed,
+        .run = plan->run,
         .slow = plan->slow,
         .max_held = plan->max_held,
     };

@@ -40,7 +40,7 @@ struct plan {
     const struct daemon *daemon;
     const char *feed, *job, *slow;
     uint32_t rank, world, batch, epochs, max_held;
-    uint64_t seed;
+    uint64_t seed, run;
     struct history *history;
 };
 

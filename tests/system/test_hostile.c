@@ -257,6 +257,66 @@ static void run_quarantine(const void *arg)
     history_destroy(plan.history);
 }
 
+/* It takes what it may, is dropped, and then writes `taken` back again and again, takes what the ring still shows, and rings. */
+static void hold_and_rewind(void *arg)
+{
+    struct pf_grant grant;
+    struct lane lane;
+    uint64_t published;
+
+    (void)arg;
+    lane_open(&lane, &pfeedd, "spine", MAX_HELD);
+    lane_take(&lane, MAX_HELD);
+    lane_return(&lane, 1, 12345);
+    ring_bell(&lane);
+    lane_await_drop(&lane);
+    published = __atomic_load_n(&lane.grants->published, __ATOMIC_ACQUIRE);
+    word_set(&shared->holding, 1);
+    fcntl(lane.fds[PF_FD_EVENT], F_SETFL, O_NONBLOCK);
+    while (!word_get(&shared->stop)) {
+        uint64_t next = 0, one = 1;
+
+        __atomic_store_n(&lane.returns->taken, 0, __ATOMIC_RELEASE);
+        while (pf_grants_take(lane.grants, lane.returns, &next, &grant))
+            lane_return(&lane, next, grant.number);
+        CHECK(next == published, "it took %llu grants of %llu", (unsigned long long)next, (unsigned long long)published);
+        CHECK(write(lane.fds[PF_FD_EVENT], &one, sizeof(one)) == sizeof(one) || errno == EAGAIN, "write: %s", strerror(errno));
+        CHECK(__atomic_load_n(&lane.grants->published, __ATOMIC_ACQUIRE) == published,
+              "it was granted more after it was dropped");
+    }
+    lane_close(&lane);
+}
+
+static void run_rewind(const void *arg)
+{
+    struct pf_row_consumer rows[4];
+    struct pf_row_daemon daemon;
+    struct trainer *trainer;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .epochs = 5, .history = history_create(5 * ROWS / BATCH, 5 * ROWS) };
+
+    start_daemon();
+    trainer = trainer_start("rewinding", hold_and_rewind, NULL);
+    word_await(&shared->holding, 1);
+    for (uint32_t round = 0; round < 5; round++) {
+        memset(plan.history->epoch_at, 0, sizeof(plan.history->epoch_at));
+        plan.history->n_steps = plan.history->n_rows = plan.history->n_epochs = 0;
+        trainer_wait(trainer_start("beside it", train, &plan));
+        history_check(plan.history, "beside it", 5, ROWS / BATCH);
+        CHECK(stat_consumers(&pfeedd, "spine", rows, 4) == 1 && rows[0].state == PF_CONSUMER_QUARANTINED &&
+                  rows[0].granted == MAX_HELD,
+              "it is not in quarantine with %u batches, but in state %u with %u", MAX_HELD, rows[0].state, rows[0].granted);
+    }
+    stat_daemon(&pfeedd, &daemon);
+    CHECK(daemon.dropped == 1, "%u were dropped", daemon.dropped);
+    word_set(&shared->stop, 1);
+    trainer_wait(trainer);
+    UNTIL(feed_at_rest(&pfeedd, "spine"))
+    {
+    }
+    daemon_stop(&pfeedd);
+    history_destroy(plan.history);
+}
+
 /* ---- the control socket --------------------------------------------------------------------------------------------- */
 
 /* Sends it; the daemon must answer with an error and close, or just close. */
@@ -350,6 +410,7 @@ int main(int argc, char **argv)
     static const struct test tests[] = {
         { "10,000 rounds of nonsense", run_rounds, NULL },
         { "quarantine", run_quarantine, NULL },
+        { "taken goes back in quarantine", run_rewind, NULL },
         { "messages that are not sound", run_messages, NULL },
     };
 

@@ -25,8 +25,22 @@ static const char plain[] = "version: 1\ndaemon: { workers: 1, memory: 64MiB }\n
                             "    source: { type: synthetic, rows: 64 }\n    batch: 8\n    slots: 4\n"
                             "    fields: { x: { dtype: float32, shape: [16] } }\n";
 
-/* Runs pfeedd to its end: its exit status, and what it printed on either stream. */
-static int run(char *const args[], char *printed, size_t size)
+/* As systemd does it: descriptor 3 is a socket, LISTEN_PID names the process. */
+static void pass_socket(int fd)
+{
+    char own[32];
+
+    snprintf(own, sizeof(own), "%ld", (long)getpid());
+    setenv("LISTEN_PID", own, 1);
+    setenv("LISTEN_FDS", "1", 1);
+    if (fd == 3)
+        fcntl(3, F_SETFD, 0);
+    else
+        dup2(fd, 3);
+}
+
+/* Runs pfeedd to its end: its exit status, and what it printed on either stream. passed: a descriptor for it, or -1. */
+static int run(char *const args[], int passed, char *printed, size_t size)
 {
     const char *program = getenv("PFEED_DAEMON");
     char *full[ARGS + 2] = { (char *)(uintptr_t)program };
@@ -45,6 +59,8 @@ static int run(char *const args[], char *printed, size_t size)
         dup2(ends[1], 1);
         dup2(ends[1], 2);
         alarm(60);
+        if (passed >= 0)
+            pass_socket(passed);
         execv(program, full);
         _exit(127);
     }
@@ -57,13 +73,18 @@ static int run(char *const args[], char *printed, size_t size)
     return WEXITSTATUS(status);
 }
 
-static void expect(char *const args[], int status, const char *words)
+static void expect_with(char *const args[], int passed, int status, const char *words)
 {
     static char printed[65536];
-    int got = run(args, printed, sizeof(printed));
+    int got = run(args, passed, printed, sizeof(printed));
 
     CHECK(got == status, "pfeedd %s ended with %d, not %d: %s", args[0], got, status, printed);
     CHECK(strstr(printed, words), "pfeedd %s does not say '%s': %s", args[0], words, printed);
+}
+
+static void expect(char *const args[], int status, const char *words)
+{
+    expect_with(args, -1, status, words);
 }
 
 static void write_file(const char *path, const char *text)
@@ -158,13 +179,37 @@ static void run_second(const void *arg)
     daemon_stop(&pfeedd);
 }
 
-/* As systemd does it: descriptor 3 listens already, LISTEN_PID names the process. */
+static int bound_socket(int type, const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "cannot bind %s: %s", path, strerror(errno));
+    return fd;
+}
+
+static pid_t start_activated(const char *config, int listener)
+{
+    const char *program = getenv("PFEED_DAEMON");
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    CHECK(pid >= 0, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        alarm(60);
+        pass_socket(listener);
+        execl(program, program, "--config", config, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
 static void run_activation(const void *arg)
 {
-    char folder[] = "/tmp/pfeed-test-XXXXXX", config[64];
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *program = getenv("PFEED_DAEMON");
-    struct pfeed_options options = { .size = sizeof(options), .feed = "spine", .epochs = 1, .socket = address.sun_path };
+    char folder[] = "/tmp/pfeed-test-XXXXXX", config[64], path[64], words[64];
+    struct pfeed_options options = { .size = sizeof(options), .feed = "spine", .epochs = 1, .socket = path };
     struct pfeed_batch *batch;
     struct pfeed *pf = NULL;
     int listener, status, rc;
@@ -175,36 +220,85 @@ static void run_activation(const void *arg)
 #endif
     CHECK(mkdtemp(folder), "mkdtemp: %s", strerror(errno));
     snprintf(config, sizeof(config), "%s/pfeed.yaml", folder);
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s/given.sock", folder);
+    snprintf(path, sizeof(path), "%s/given.sock", folder);
     write_file(config, plain);
-    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 16) == 0,
-          "cannot listen: %s", strerror(errno));
-    fflush(NULL);
-    pid = fork();
-    CHECK(pid >= 0, "fork: %s", strerror(errno));
-    if (pid == 0) {
-        char own[32];
-
-        alarm(60);
-        snprintf(own, sizeof(own), "%ld", (long)getpid());
-        setenv("LISTEN_PID", own, 1);
-        setenv("LISTEN_FDS", "1", 1);
-        if (listener == 3)
-            fcntl(3, F_SETFD, 0);
-        else
-            dup2(listener, 3);
-        execl(program, program, "--config", config, (char *)NULL);
-        _exit(127);
-    }
-    close(listener);
+    listener = bound_socket(SOCK_SEQPACKET, path);
+    CHECK(listen(listener, 16) == 0, "cannot listen: %s", strerror(errno));
+    pid = start_activated(config, listener);
     rc = pfeed_open(&pf, &options); /* connects at once, waits until the daemon accepts */
     CHECK(rc == 0, "pfeed_open: %s", pfeed_error(NULL));
     CHECK(pfeed_next(pf, &batch, 30000) == 0 && pfeed_done(pf, batch) == 0, "pfeed_next: %s", pfeed_error(pf));
+    /* Its path is as well guarded as one that it made: against a second daemon of either kind. */
+    snprintf(words, sizeof(words), "pid %ld", (long)pid);
+    expect((char *[]){ "--config", config, "--socket", path, NULL }, 1, words);
+    expect_with((char *[]){ "--config", config, NULL }, listener, 1, words);
+    CHECK(pfeed_next(pf, &batch, 30000) == 0 && pfeed_done(pf, batch) == 0, "pfeed_next: %s", pfeed_error(pf));
     pfeed_close(pf);
+    close(listener);
     CHECK(kill(pid, SIGTERM) == 0 && waitpid(pid, &status, 0) == pid && status == 0, "it ended with 0x%x", (unsigned)status);
-    CHECK(access(address.sun_path, F_OK) == 0, "it removed a socket that is not its own");
+    CHECK(access(path, F_OK) == 0, "it removed a socket that is not its own");
     remove_folder(folder);
+}
+
+static void run_wrong_socket(const void *arg)
+{
+    static const struct {
+        const char *name;
+        int type;
+        bool listens;
+    } kinds[] = { { "stream", SOCK_STREAM, true }, { "dgram", SOCK_DGRAM, false }, { "deaf", SOCK_SEQPACKET, false } };
+    char folder[] = "/tmp/pfeed-test-XXXXXX", config[64], path[64];
+    int fd;
+
+#ifndef HAVE_SYSTEMD
+    skip("built without libsystemd");
+#endif
+    CHECK(mkdtemp(folder), "mkdtemp: %s", strerror(errno));
+    snprintf(config, sizeof(config), "%s/pfeed.yaml", folder);
+    write_file(config, plain);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s.sock", folder, kinds[i].name);
+        fd = bound_socket(kinds[i].type, path);
+        CHECK(!kinds[i].listens || listen(fd, 16) == 0, "cannot listen: %s", strerror(errno));
+        expect_with((char *[]){ "--config", config, NULL }, fd, 78, "is not a listening SOCK_SEQPACKET Unix socket");
+        CHECK(access(path, F_OK) == 0, "it removed a socket that is not its own");
+        close(fd);
+    }
+    fd = open(config, O_RDONLY | O_CLOEXEC);
+    expect_with((char *[]){ "--config", config, NULL }, fd, 78, "ListenSequentialPacket=");
+    close(fd);
+    remove_folder(folder);
+}
+
+/* With all that is needed it starts; with 4 KiB less it names both figures, which differ. */
+static void run_budget(const void *arg)
+{
+    static const char yaml[] = "version: 1\ndaemon: { workers: 1, memory: %llu }\nfeeds:\n  spine:\n"
+                               "    source: { type: synthetic, rows: 1000 }\n    batch: 64\n    slots: 8\n"
+                               "    fields: { x: { dtype: float32, shape: [%u] } }\n";
+    static struct daemon ample, enough, less; /* the harness looks at them when the test is over */
+    unsigned long long used, mib;
+    struct pf_row_daemon row;
+    char text[512], words[64];
+    char *output;
+
+    snprintf(text, sizeof(text), yaml, 256ULL << 20, 8192);
+    daemon_start(&ample, text);
+    stat_daemon(&ample, &row);
+    daemon_stop(&ample);
+    used = row.memory_used_bytes;
+    mib = used >> 20;
+    snprintf(text, sizeof(text), yaml, used, 8192);
+    daemon_start(&enough, text);
+    daemon_stop(&enough);
+    snprintf(text, sizeof(text), yaml, used - 4096, 8192);
+    CHECK(daemon_try(&less, text) == 78, "it did not end with 78");
+    output = daemon_output(&less);
+    snprintf(words, sizeof(words), "need at least %llu MiB", mib + 1);
+    CHECK(strstr(output, words), "it does not say '%s': %s", words, output);
+    snprintf(words, sizeof(words), "the budget is %llu MiB", (used - 4096) >> 20);
+    CHECK(strstr(output, words), "it does not say '%s': %s", words, output);
+    free(output);
 }
 
 static void ask(void *arg)
@@ -236,8 +330,12 @@ static void run_stuck(const void *arg)
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        { "options and exit codes", run_options, NULL },     { "notices to systemd", run_notices, NULL },
-        { "a second daemon, a dead one", run_second, NULL }, { "socket activation", run_activation, NULL },
+        { "options and exit codes", run_options, NULL },
+        { "notices to systemd", run_notices, NULL },
+        { "a second daemon, a dead one", run_second, NULL },
+        { "socket activation", run_activation, NULL },
+        { "a passed socket of another kind", run_wrong_socket, NULL },
+        { "a budget too small by 4 KiB", run_budget, NULL },
         { "SIGTERM with a stuck worker", run_stuck, NULL },
     };
 

@@ -103,7 +103,7 @@ static void finish_field(struct reader *reader, struct config_field *field)
 {
     struct source_want *want = &field->want;
     struct config_mark mark = reader_mark_of(config_field_table, field->marks, "dtype");
-    want->dtype = DTYPES;
+    want->dtype = field->field.dtype = DTYPES;
     if (field->dtype && strcmp(field->dtype, "auto") != 0) {
         int index = reader_find_word(reader, &mark, "dtype", dtype_name, field->dtype);
         field->dtype_given = index >= 0;

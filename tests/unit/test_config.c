@@ -419,6 +419,7 @@ static void check_fields(const struct config_feed *feed)
     assert_string_equal(again->want.from, "label");
     assert_false(again->dtype_given);
     assert_int_equal(again->want.dtype, DTYPES);
+    assert_int_equal(again->field.dtype, DTYPES); /* not 0, which is uint8 */
 }
 
 static void test_units(void **state)

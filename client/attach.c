@@ -15,6 +15,9 @@
 #define OPEN_NS  INT64_C(10000000000)
 #define CLOSE_NS INT64_C(1000000000)
 
+#define RECONNECT_MS 60000    /* pfeed.h: options.reconnect_ms, 0 */
+#define AGAIN_NS     50000000 /* between two attempts */
+
 static _Thread_local struct sentence open_error = { .text = "no error" };
 
 /* ---- forks ---------------------------------------------------------------------------------------------------------- */
@@ -292,7 +295,7 @@ static void leave(struct pfeed *pf)
     while (reply.head.type != PF_CTL_OK);
 }
 
-static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const char *socket)
+static int attach_once(struct pfeed *pf, struct pf_ctl_attach *request, const char *socket)
 {
     int64_t deadline_ns = ctlsock_now_ns() + OPEN_NS;
     union {
@@ -337,6 +340,22 @@ static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const char *s
     return 0;
 }
 
+/* A daemon that has just started may still list its samples: it says -EAGAIN, and is asked again, for reconnect_ms. */
+static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const struct pfeed_options *options)
+{
+    const int64_t patience_ms = options->reconnect_ms ? options->reconnect_ms : RECONNECT_MS;
+    const int64_t until_ns = ctlsock_now_ns() + patience_ms * 1000000;
+    const struct timespec pause = { .tv_nsec = AGAIN_NS };
+    int rc;
+
+    while ((rc = attach_once(pf, request, options->socket)) == -EAGAIN && ctlsock_now_ns() < until_ns) {
+        close(pf->socket);
+        pf->socket = -1;
+        nanosleep(&pause, NULL);
+    }
+    return rc;
+}
+
 int pfeed_open_flags(struct pfeed **out, const struct pfeed_options *given, uint32_t attach_flags)
 {
     struct pfeed_options options = { 0 };
@@ -356,7 +375,7 @@ int pfeed_open_flags(struct pfeed **out, const struct pfeed_options *given, uint
     pf->socket = pf->event = -1;
     strcpy(pf->error.text, "no error");
     memcpy(pf->name, request.feed, sizeof(pf->name));
-    if ((rc = make_alive(pf)) < 0 || (rc = attach(pf, &request, options.socket)) < 0 || (rc = make_batches(pf)) < 0) {
+    if ((rc = make_alive(pf)) < 0 || (rc = attach(pf, &request, &options)) < 0 || (rc = make_batches(pf)) < 0) {
         leave(pf);
         destroy(pf, true);
         return rc;

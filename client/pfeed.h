@@ -57,7 +57,7 @@ struct pfeed_options {
     uint32_t max_held;       /* batches held at once; 0: the feed's max_held */
     uint32_t replica;        /* must be 0 */
     uint32_t flags;          /* PFEED_OPT_* */
-    int reconnect_ms;        /* kept for later: this version does not reconnect */
+    int reconnect_ms;        /* how long to wait for a daemon that still opens its feeds; 0: 60 s, -1: not at all */
 };
 
 /* DLPack's type codes: 0 signed integer, 1 unsigned integer, 2 IEEE float, 4 bfloat. */

@@ -3,6 +3,7 @@
 #include "stat.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,4 +142,46 @@ int stat_stop(int fd, int64_t deadline_ns, struct sentence *why)
     if (rc == -EPIPE)
         return 0;
     return sentence_set(why, -ETIMEDOUT, "pfeedd agreed to stop but still runs");
+}
+
+/* Takes parts of the report until the last. 0 or -errno of the exchange; *code: the report's. */
+static int read_report(int fd, int64_t deadline_ns, FILE *to, int *code, struct sentence *why)
+{
+    struct pf_ctl_report part;
+    int rc;
+
+    do {
+        rc = ctlsock_receive(fd, &part, sizeof(part), NULL, 0, deadline_ns, why);
+        if (rc < 0)
+            return rc;
+        if (rc != (int)sizeof(part) || part.head.type != PF_CTL_REPORT || !memchr(part.text, 0, sizeof(part.text)))
+            return sentence_set(why, -EPROTO, "pfeedd's report is not sound");
+        fputs(part.text, to);
+        *code = part.code;
+    } while (part.more);
+    return 0;
+}
+
+int stat_reload(int fd, bool rescan, const char *feed, int64_t deadline_ns, char **report, struct sentence *why)
+{
+    struct pf_ctl_reload request = { .flags = rescan ? PF_RELOAD_RESCAN : 0 };
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+    int rc, code = 0;
+
+    if (!to)
+        return sentence_set(why, -ENOMEM, "no memory for the report");
+    snprintf(request.feed, sizeof(request.feed), "%s", feed ? feed : "");
+    rc = ctlsock_send(fd, &request, PF_CTL_RELOAD, sizeof(request), deadline_ns, why);
+    if (rc == 0)
+        rc = read_report(fd, deadline_ns, to, &code, why);
+    if (fclose(to) != 0 && rc == 0)
+        rc = sentence_set(why, -ENOMEM, "no memory for the report");
+    if (rc < 0 || !text) {
+        free(text);
+        return rc;
+    }
+    *report = text;
+    return code < 0 ? sentence_set(why, code, "nothing has changed: the new configuration cannot be used") : 0;
 }

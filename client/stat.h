@@ -4,6 +4,8 @@
 #ifndef PFEED_STAT_H
 #define PFEED_STAT_H
 
+#include <stdbool.h>
+
 #include "ctlsock.h"
 
 /* All rows of an answer, each as long as this side knows the struct: what a newer daemon sends beyond is cut off, what an
@@ -24,5 +26,9 @@ int stat_peek(int fd, const char *feed, int64_t deadline_ns, struct sentence *wh
 
 /* Asks the daemon to stop and waits until it has hung up: 0; -ETIMEDOUT: it still runs. */
 int stat_stop(int fd, int64_t deadline_ns, struct sentence *why);
+
+/* Asks the daemon to read its configuration again and, with rescan, to list the samples anew, of one feed or (feed NULL) of all.
+ * 0 and what has changed, or -errno and why nothing has; *report: lines, which the caller frees. */
+int stat_reload(int fd, bool rescan, const char *feed, int64_t deadline_ns, char **report, struct sentence *why);
 
 #endif

@@ -233,10 +233,37 @@ static void check_whole(struct reader *reader, const struct config *config)
     }
 }
 
+static void destroy(struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_feeds; i++)
+        config_feed_release(&config->feeds[i]);
+    while (config->n_files)
+        free(config->files[--config->n_files]);
+    free(config->files);
+    setting_release(config_daemon_table, &config->daemon);
+    free(config->daemon.marks);
+    free(config->feeds);
+    free(config);
+}
+
+struct config *config_ref(struct config *config)
+{
+    __atomic_fetch_add(&config->refs, 1, __ATOMIC_RELAXED);
+    return config;
+}
+
+void config_destroy(struct config *config)
+{
+    if (config && __atomic_fetch_sub(&config->refs, 1, __ATOMIC_ACQ_REL) == 1)
+        destroy(config);
+}
+
 int config_load(struct config **out, const char *path, FILE *errors)
 {
     struct reader reader = { .file = path };
     struct config *config = calloc(1, sizeof *config);
+    if (config)
+        config->refs = 1;
     int rc = config ? add_file(config, "", path) : -ENOMEM;
     if (rc < 0)
         goto destroy;
@@ -259,18 +286,4 @@ destroy:
     else
         *out = config;
     return rc;
-}
-
-void config_destroy(struct config *config)
-{
-    if (!config)
-        return;
-    for (uint32_t i = 0; i < config->n_feeds; i++)
-        config_feed_release(&config->feeds[i]);
-    while (config->n_files)
-        free(config->files[--config->n_files]);
-    free(config->files);
-    free(config->daemon.marks);
-    free(config->feeds);
-    free(config);
 }

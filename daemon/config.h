@@ -33,6 +33,7 @@ struct config_daemon { /* daemon: */
     uint64_t memory;   /* bytes; 0: auto */
     int shm;           /* enum config_shm */
     int64_t max_consumers;
+    char *state;               /* folder; "auto", "none" */
     struct config_mark *marks; /* one a row of config_daemon_table */
 };
 
@@ -85,6 +86,7 @@ struct config_feed {
 };
 
 struct config {
+    uint32_t refs; /* atomic */
     uint32_t n_files;
     char **files; /* the main one first; marks point to these names */
     struct config_daemon daemon;
@@ -96,9 +98,14 @@ struct config {
  * ("file:line:column: what is wrong; hint"), nothing is returned, and the result is -EINVAL (or -errno of opening path). */
 int config_load(struct config **out, const char *path, FILE *errors);
 const struct config_feed *config_feed_find(const struct config *config, const char *name); /* NULL: there is none */
-void config_destroy(struct config *config);
+/* It stays until the last who refers to it lets go; loading gives the first reference. Any thread. */
+struct config *config_ref(struct config *config);
+void config_destroy(struct config *config); /* lets go; NULL is fine */
+/* What differs between two forms of a feed, a line "key: old -> new" each, to be freed; "" where nothing does; NULL: no memory. */
+char *config_feed_changes(const struct config_feed *old, const struct config_feed *new);
 /* Every value in force as YAML, each with a comment that says where it comes from (default, or file:line). */
 void config_dump(const struct config *config, FILE *to);
+void config_dump_feed(const struct config_feed *feed, FILE *to); /* its part of that */
 /* The tables as text: for --help and the manual. */
 void config_help(FILE *to);
 

@@ -88,22 +88,25 @@ static void dump_feed_section(const struct config_feed *feed, const struct setti
     }
 }
 
+void config_dump_feed(const struct config_feed *feed, FILE *to)
+{
+    fprintf(to, "  %s:", feed->name);
+    print_mark(&feed->mark, to);
+    for (const struct setting *row = config_feed_table; row->name; row++) {
+        if (row->type == SETTING_SECTION)
+            dump_feed_section(feed, row, to);
+        else if (row->type != SETTING_LATER)
+            dump_row(row, feed, &feed->marks[row - config_feed_table], 4, to);
+    }
+}
+
 void config_dump(const struct config *config, FILE *to)
 {
     fprintf(to, "version: %d\ndaemon:\n", CONFIG_VERSION);
     dump_table(config_daemon_table, &config->daemon, config->daemon.marks, 2, to);
     fputs(config->n_feeds ? "feeds:\n" : "feeds: {}\n", to);
-    for (uint32_t i = 0; i < config->n_feeds; i++) {
-        const struct config_feed *feed = &config->feeds[i];
-        fprintf(to, "  %s:", feed->name);
-        print_mark(&feed->mark, to);
-        for (const struct setting *row = config_feed_table; row->name; row++) {
-            if (row->type == SETTING_SECTION)
-                dump_feed_section(feed, row, to);
-            else if (row->type != SETTING_LATER)
-                dump_row(row, feed, &feed->marks[row - config_feed_table], 4, to);
-        }
-    }
+    for (uint32_t i = 0; i < config->n_feeds; i++)
+        config_dump_feed(&config->feeds[i], to);
 }
 
 static void help_plugin(const char *stage, const char *name, const char *help, const struct setting *rows, FILE *to)

@@ -34,6 +34,9 @@ const struct setting config_daemon_table[] = {
     { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",
       .help = "kind of shared memory; auto: memfd where the kernel can seal it" },
     { "max_consumers", SETTING_INT, DAEMON(max_consumers), "256", 1, 65536, .help = "attached processes at a time" },
+    { "state", SETTING_STRING, DAEMON(state), "auto",
+      .help = "folder that keeps what sources list, or none; auto: $STATE_DIRECTORY, with --user $XDG_STATE_HOME/pfeed or "
+              "~/.local/state/pfeed, else /var/lib/pfeed" },
     SETTINGS_END,
 };
 

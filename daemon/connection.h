@@ -12,9 +12,9 @@ struct connection {
     struct daemon *daemon;
     struct watch watch;
     struct peer peer;
-    struct consumer *consumer; /* NULL: none attached */
-    bool attached_once;
-    struct pf_ctl_stat stat; /* the answer in progress, if stat_busy */
+    struct consumer *consumer;        /* NULL: none attached */
+    bool attached_once, asked_reload; /* asked_reload: and waits for its report */
+    struct pf_ctl_stat stat;          /* the answer in progress, if stat_busy */
     bool stat_busy;
     uint32_t stat_from;
 };

@@ -432,16 +432,6 @@ static void on_event(struct watch *watch, uint32_t events)
 
 /* ---- attaching ------------------------------------------------------------------------------------------------------ */
 
-static struct job *find_job(struct feed *feed, uid_t uid, const char *name)
-{
-    if (!*name)
-        return NULL;
-    for (struct job *job = feed->jobs; job; job = job->next)
-        if (job->uid == uid && strcmp(job->name, name) == 0)
-            return job;
-    return NULL;
-}
-
 /* A newer run of the job takes its place. */
 static void supersede(struct feed *feed, struct job *job, uint64_t run)
 {
@@ -577,7 +567,7 @@ static int make_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *re
 static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint32_t max_held, struct job **out,
                       bool *fresh, struct problem *why)
 {
-    struct job *job = find_job(feed, uid, request->job);
+    struct job *job = job_find(feed, uid, request->job);
     int rc;
 
     if (request->rank >= request->world)

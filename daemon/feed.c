@@ -88,26 +88,35 @@ static int prepare_fields(struct feed *feed, struct problem *why)
     return 0;
 }
 
-static int open_source(struct feed *feed, struct feed *others, uint32_t n_others, struct problem *why)
+/* The feed that numbers the classes. */
+static const struct feed *find_other(const struct feed_env *env, const char *name)
+{
+    for (uint32_t o = 0; o < env->n_others; o++)
+        if (env->others[o] && env->others[o]->source && strcmp(env->others[o]->config->name, name) == 0)
+            return env->others[o];
+    return NULL;
+}
+
+static int open_source(struct feed *feed, const struct feed_env *given, struct problem *why)
 {
     const struct config_feed *config = feed->config;
     struct source_want wants[PF_FIELDS];
-    struct source_env env = { .wants = wants, .n_wants = config->n_fields };
+    struct source_env env = {
+        .wants = wants, .n_wants = config->n_fields, .state = given->state, .rescan = given->rescan, .progress = given->progress
+    };
 
     if (config->n_fields > PF_FIELDS)
         return problem_set(why, -EINVAL, "feed '%s' has %u fields, more than %u", config->name, config->n_fields, PF_FIELDS);
     for (uint32_t f = 0; f < config->n_fields; f++)
         wants[f] = config->fields[f].want;
     if (config->classes_of) {
+        const struct feed *other = find_other(given, config->classes_of);
         const char *const *names = NULL;
-        uint32_t o = 0;
 
-        while (o < n_others && !(others[o].source && strcmp(others[o].config->name, config->classes_of) == 0))
-            o++;
-        if (o == n_others)
+        if (!other)
             return problem_set(why, -EINVAL, "classes_of: there is no feed '%s' that has classes of its own", config->classes_of);
-        if (others[o].config->source->classes)
-            env.n_classes = others[o].config->source->classes(others[o].source, &names);
+        if (other->config->source->classes)
+            env.n_classes = other->config->source->classes(other->source, &names);
         if (env.n_classes == 0)
             return problem_set(why, -EINVAL, "classes_of: feed '%s' has no classes", config->classes_of);
         env.classes = names;
@@ -115,19 +124,29 @@ static int open_source(struct feed *feed, struct feed *others, uint32_t n_others
     return config->source->open(&feed->source, config->source_params, &env, why);
 }
 
-int feed_open(struct feed *feed, const struct config_feed *config, struct feed *others, uint32_t n_others, struct problem *why)
+struct feed *feed_create(struct config *owner, const struct config_feed *config)
 {
-    int rc;
+    struct feed *feed = aligned_alloc(PF_LINE, sizeof(*feed));
 
+    if (!feed)
+        return NULL;
+    memset(feed, 0, sizeof(*feed));
+    feed->owner = config_ref(owner);
     feed->config = config;
-    feed->number = (uint32_t)(feed - others);
     feed->segment.fd = feed->segment.reader = -1;
     pthread_mutex_init(&feed->lock, NULL);
     for (const struct deliver_ops *const *d = deliver_kinds; *d; d++)
         if (strcmp((*d)->name, config->deliver) == 0)
             feed->deliver = *d;
     assert(feed->deliver);
-    rc = open_source(feed, others, n_others, why);
+    return feed;
+}
+
+int feed_open(struct feed *feed, const struct feed_env *env, struct problem *why)
+{
+    const struct config_feed *config = feed->config;
+    int rc = open_source(feed, env, why);
+
     if (rc < 0)
         return rc;
     feed->samples = config->source->count(feed->source);
@@ -149,13 +168,33 @@ static uint32_t views(uint32_t n_slots)
     return n_slots < 32 ? n_slots : 32;
 }
 
-uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots)
+uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers)
 {
     uint64_t head =
         sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
+    uint64_t states = sizeof(void *);
 
-    return round_up(head, PF_PAGE) + slots_bytes(n_slots, feed->batch) + feed->config->source->bytes(feed->source) +
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        const struct decode_ops *decode = feed->fields[f].decode;
+
+        states += sizeof(void *) + (decode->worker_bytes ? decode->worker_bytes(&feed->fields[f]) : 0);
+    }
+    return round_up(head, PF_PAGE) + n_slots * feed->slot_bytes + slots_bytes(n_slots, feed->batch) + n_workers * states +
+           sizeof(*feed) + feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
            order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
+}
+
+uint64_t feed_codec_bytes(const struct feed *feed)
+{
+    uint64_t most = 0;
+
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        const struct decode_ops *decode = feed->fields[f].decode;
+        uint64_t one = decode->codec_bytes ? decode->codec_bytes(&feed->fields[f]) : 0;
+
+        most = one > most ? one : most;
+    }
+    return most;
 }
 
 uint32_t feed_least_slots(const struct config_feed *config)
@@ -210,9 +249,51 @@ static int make_arena(struct feed *feed, enum segment_kind kind, struct problem 
     return 0;
 }
 
-int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, struct problem *why)
+static int open_states(struct feed *feed, uint32_t n_workers, struct problem *why)
+{
+    feed->states = calloc(n_workers + 1, sizeof(*feed->states));
+    if (!feed->states)
+        return problem_set(why, -ENOMEM, "no memory for %u workers' decoders", n_workers);
+    for (; feed->n_workers < n_workers; feed->n_workers++) {
+        void **states = feed->states[feed->n_workers] = calloc(feed->n_fields, sizeof(*states));
+        int rc = states ? 0 : -ENOMEM;
+
+        for (uint32_t f = 0; f < feed->n_fields && rc == 0; f++)
+            if (feed->fields[f].decode->worker_open)
+                rc = feed->fields[f].decode->worker_open(&states[f], &feed->fields[f]);
+        if (rc < 0)
+            return problem_set(why, rc, "no memory for %u workers' decoders: %s", n_workers, strerror(-rc));
+    }
+    return 0;
+}
+
+static void close_states(struct feed *feed)
+{
+    for (uint32_t w = 0; feed->states && w <= feed->n_workers; w++) { /* the last one may be half made */
+        for (uint32_t f = 0; feed->states[w] && f < feed->n_fields; f++)
+            if (feed->fields[f].decode->worker_close && feed->states[w][f])
+                feed->fields[f].decode->worker_close(feed->states[w][f]);
+        free(feed->states[w]);
+    }
+    free(feed->states);
+}
+
+/* Several small rows at a time; a picture is worth a claim of its own. */
+static uint32_t rows_at_once(const struct feed *feed)
 {
     uint64_t row_bytes = 0;
+    uint32_t rows;
+
+    for (uint32_t f = 0; f < feed->n_fields; f++)
+        row_bytes += feed->parts[feed->fields[f].part].kind == PART_ENCODED ? 1 << 20 : feed->fields[f].row_bytes;
+    rows = row_bytes < 16384 ? (uint32_t)(16384 / (row_bytes + 1)) : 1;
+    if (rows > feed->batch / 8)
+        rows = feed->batch / 8 ? feed->batch / 8 : 1;
+    return rows;
+}
+
+int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint32_t n_workers, struct problem *why)
+{
     int rc;
 
     feed->n_slots = n_slots;
@@ -224,28 +305,30 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, stru
     rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
     if (rc < 0)
         return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->samples);
-    /* Several small rows at a time; a picture is worth a claim of its own. */
-    for (uint32_t f = 0; f < feed->n_fields; f++)
-        row_bytes += feed->parts[feed->fields[f].part].kind == PART_ENCODED ? 1 << 20 : feed->fields[f].row_bytes;
-    feed->claim_rows = row_bytes < 16384 ? (uint32_t)(16384 / (row_bytes + 1)) : 1;
-    if (feed->claim_rows > feed->batch / 8)
-        feed->claim_rows = feed->batch / 8 ? feed->batch / 8 : 1;
+    rc = open_states(feed, n_workers, why);
+    if (rc < 0)
+        return rc;
+    feed->claim_rows = rows_at_once(feed);
     segment_publish(&feed->segment);
     return 0;
 }
 
-void feed_close(struct feed *feed)
+void feed_destroy(struct feed *feed)
 {
+    if (!feed)
+        return;
     while (feed->consumers)
         consumer_destroy(feed->consumers);
-    slots_destroy(feed);
+    if (feed->slots)
+        slots_destroy(feed);
     order_destroy(feed->order);
     segment_destroy(&feed->segment);
+    close_states(feed);
     free(feed->fields);
-    if (!feed->config)
-        return;
     feed->config->source->close(feed->source);
     pthread_mutex_destroy(&feed->lock);
+    config_destroy(feed->owner);
+    free(feed);
 }
 
 /* ---- the turn ------------------------------------------------------------------------------------------------------- */

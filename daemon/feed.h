@@ -34,9 +34,16 @@ struct feed_error {
 
 struct workers;
 
+enum feed_state {
+    FEED_OPENING, /* a chore lists its samples and makes its memory -> RUNNING */
+    FEED_RUNNING, /* -> RETIRED (the configuration has changed) */
+    FEED_RETIRED, /* serves the jobs that it has; no new ones */
+};
+
 struct feed {
+    enum feed_state state;
+    struct config *owner; /* of config, which it keeps alive */
     const struct config_feed *config;
-    uint32_t number; /* in the daemon */
     struct source *source;
     const struct sample_part *parts;
     const struct deliver_ops *deliver;
@@ -55,6 +62,9 @@ struct feed {
     uint32_t n_slots;
     struct slot *slots;
     uint32_t claim_rows; /* rows that a worker claims at once */
+    uint32_t n_workers;
+    void ***states; /* [worker][field]: the decoder's own */
+    uint64_t bytes; /* all of it, as the budget counts */
 
     struct job *jobs;
     struct consumer *consumers; /* attached and quarantined ones */
@@ -71,15 +81,29 @@ struct feed {
     struct feed_counters counters __attribute__((aligned(PF_LINE)));
 };
 
-/* Opens the source and prepares the fields; allocates little. feed is one of `others` (zeroed before), of which those with
- * classes of their own must be open already. */
-int feed_open(struct feed *feed, const struct config_feed *config, struct feed *others, uint32_t n_others, struct problem *why);
-uint64_t feed_bytes_fixed(const struct feed *feed, uint32_t n_slots); /* beside the slots themselves */
-/* Makes the arena, the slots and the order's tables. */
-int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, struct problem *why);
+/* What a feed is opened with, beside its own configuration. */
+struct feed_env {
+    struct feed *const *others; /* those with classes of their own must be open already */
+    uint32_t n_others;
+    const char *state; /* folder for manifests, or NULL */
+    bool rescan;
+    struct source_progress *progress; /* or NULL */
+};
+
+/* A feed of owner's configuration; nothing is opened. NULL: no memory. */
+struct feed *feed_create(struct config *owner, const struct config_feed *config);
+/* Lists the samples and prepares the fields. Any thread, as long as nobody else knows the feed. */
+int feed_open(struct feed *feed, const struct feed_env *env, struct problem *why);
+/* Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. */
+uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers);
+uint64_t feed_codec_bytes(const struct feed *feed);
+/* Makes the arena, the slots, the order's tables and the decoders' states. Any thread, as feed_open. */
+int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint32_t n_workers, struct problem *why);
 /* `warm: yes`: fills the slots for whoever comes first. The workers run. */
 void feed_warm(struct feed *feed);
-void feed_close(struct feed *feed);
+/* When no worker knows it (workers_forget, workers_pass, or their end): on any thread where it has no consumers, else on the main
+ * thread. NULL is fine. */
+void feed_destroy(struct feed *feed);
 uint32_t feed_least_slots(const struct config_feed *config); /* for one group of jobs */
 
 /* One bounded turn of everything: returns, finished slots, grants, new fills. Main thread. */

@@ -99,6 +99,16 @@ static int count_steps(struct job *job, const char *feed_name, struct problem *w
     return 0;
 }
 
+struct job *job_find(const struct feed *feed, uid_t uid, const char *name)
+{
+    if (!*name)
+        return NULL;
+    for (struct job *job = feed->jobs; job; job = job->next)
+        if (job->uid == uid && strcmp(job->name, name) == 0)
+            return job;
+    return NULL;
+}
+
 int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, struct problem *why)
 {
     const struct config_feed *config = feed->config;

@@ -5,84 +5,145 @@
 #include <errno.h>
 
 #include "budget.h"
+#include "consumer.h"
 
 #define AUTO_SLOTS  16
 #define AUTO_MEMORY (UINT64_C(8) << 30)
 
-static void list_feeds(const struct daemon *daemon, const uint32_t *slots)
+bool memory_ends(const struct memory_plan *plan, const struct feed *feed)
 {
+    for (uint32_t f = 0; f < plan->n_feeds; f++)
+        if (plan->feeds[f] == feed)
+            return false;
+    return true;
+}
+
+void memory_count(struct daemon *daemon)
+{
+    daemon->used = workers_used(daemon->workers);
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        log_info("feed '%s': %llu samples, %u slots of %.1f MiB", daemon->feeds[f].config->name,
-                 (unsigned long long)daemon->feeds[f].samples, slots[f], (double)daemon->feeds[f].slot_bytes / (1 << 20));
+        daemon->used += daemon->feeds[f]->bytes;
 }
 
-static uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots)
+static bool is_new(const struct feed *feed)
 {
-    return feed->slot_bytes * n_slots + feed_bytes_fixed(feed, n_slots);
+    return feed->state == FEED_OPENING;
 }
 
-/* How many slots each feed gets of the budget: what it says, else an equal share of what is left. */
-static int share_budget(struct daemon *daemon, uint32_t *slots, uint32_t n_workers, uint64_t scratch, struct problem *why)
+/* How many slots each new feed gets of the budget: what it says, else an equal share of what is left. fixed: what workers and
+ * feeds that stay take of it. */
+static int share_budget(const struct daemon *daemon, struct memory_plan *plan, uint64_t fixed, struct problem *why)
 {
-    uint64_t left, need = scratch;
+    const uint32_t n_workers = workers_count(daemon->workers);
+    uint64_t need = fixed, left;
     uint32_t n_auto = 0;
 
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        const struct feed *feed = &daemon->feeds[f];
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        const struct config_feed *config = plan->feeds[f]->config;
 
-        slots[f] = feed->config->slots ? (uint32_t)feed->config->slots : feed_least_slots(feed->config);
-        if (slots[f] < feed_least_slots(feed->config))
-            return problem_set(why, -EINVAL, "feed '%s': `slots: %u` is too few; max_held %lld needs at least %u",
-                               feed->config->name, slots[f], (long long)feed->config->max_held, feed_least_slots(feed->config));
-        need += feed_bytes(feed, slots[f]);
-        n_auto += feed->config->slots == 0;
+        if (!is_new(plan->feeds[f]))
+            continue;
+        plan->slots[f] = config->slots ? (uint32_t)config->slots : feed_least_slots(config);
+        if (plan->slots[f] < feed_least_slots(config))
+            return problem_set(why, -EINVAL, "feed '%s': `slots: %u` is too few; max_held %lld needs at least %u", config->name,
+                               plan->slots[f], (long long)config->max_held, feed_least_slots(config));
+        need += feed_bytes(plan->feeds[f], plan->slots[f], n_workers);
+        n_auto += config->slots == 0;
     }
     if (need > daemon->budget)
         return problem_set(
             why, -ENOMEM,
-            "the feeds need at least %llu MiB (%u workers' scratch %llu MiB, the rest slots), and the budget is %llu "
-            "MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
-            (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(scratch >> 20),
+            "the feeds need at least %llu MiB (%u workers' scratch and feeds in use %llu MiB, the rest slots), and the budget is "
+            "%llu MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
+            (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(fixed >> 20),
             (unsigned long long)(daemon->budget >> 20));
     left = daemon->budget - need;
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        const struct feed *feed = &daemon->feeds[f];
-        uint64_t share = n_auto ? left / n_auto : 0, least = feed_bytes(feed, slots[f]);
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        const struct feed *feed = plan->feeds[f];
+        uint64_t share = n_auto ? left / n_auto : 0, least;
 
-        if (feed->config->slots)
+        if (!is_new(feed) || feed->config->slots)
             continue;
-        while (slots[f] < AUTO_SLOTS && feed_bytes(feed, slots[f] + 1) - least <= share)
-            slots[f]++;
+        least = feed_bytes(feed, plan->slots[f], n_workers);
+        while (plan->slots[f] < AUTO_SLOTS && feed_bytes(feed, plan->slots[f] + 1, n_workers) - least <= share)
+            plan->slots[f]++;
     }
     return 0;
 }
 
-int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why)
+static int choose_budget(struct daemon *daemon, const struct budget_limits *limits, struct problem *why)
 {
     const struct config_daemon *config = &daemon->config->daemon;
-    uint64_t scratch = workers_bytes(daemon->feeds, daemon->n_feeds) * plan->n_workers, shared = 0;
-    struct budget_limits limits;
-    int rc;
 
-    budget_read(&limits);
-    daemon->budget = config->memory ? config->memory : limits.total / 4 < AUTO_MEMORY ? limits.total / 4 : AUTO_MEMORY;
+    daemon->budget = config->memory ? config->memory : limits->total / 4 < AUTO_MEMORY ? limits->total / 4 : AUTO_MEMORY;
     daemon->shm = config->shm == CONFIG_SHM_MEMFD   ? SEGMENT_MEMFD
                   : config->shm == CONFIG_SHM_POSIX ? SEGMENT_POSIX
                                                     : segment_best();
-    if (daemon->budget > limits.total)
-        return problem_set(why, -ENOMEM, "`daemon: memory` is %llu MiB, and %s has only %llu MiB; lower it",
-                           (unsigned long long)(daemon->budget >> 20), limits.total_from,
-                           (unsigned long long)(limits.total >> 20));
-    rc = share_budget(daemon, plan->slots, plan->n_workers, scratch, why);
+    if (daemon->budget <= limits->total)
+        return 0;
+    return problem_set(why, -ENOMEM, "`daemon: memory` is %llu MiB, and %s has only %llu MiB; lower it",
+                       (unsigned long long)(daemon->budget >> 20), limits->total_from, (unsigned long long)(limits->total >> 20));
+}
+
+static void choose_rooms(const struct daemon *daemon, struct memory_plan *plan)
+{
+    workers_room(daemon->workers, &plan->buffer_bytes, &plan->codec_bytes);
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        uint64_t buffer = plan->feeds[f]->max_bytes, codec = feed_codec_bytes(plan->feeds[f]);
+
+        plan->buffer_bytes = buffer > plan->buffer_bytes ? buffer : plan->buffer_bytes;
+        plan->codec_bytes = codec > plan->codec_bytes ? codec : plan->codec_bytes;
+    }
+}
+
+static int check_slots(const struct daemon *daemon, const struct memory_plan *plan, struct problem *why)
+{
+    uint64_t slots = 0;
+
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        slots += memory_ends(plan, daemon->feeds[f]) ? daemon->feeds[f]->n_slots : 0;
+    for (uint32_t f = 0; f < plan->n_feeds; f++)
+        slots += is_new(plan->feeds[f]) ? plan->slots[f] : plan->feeds[f]->n_slots;
+    if (slots <= WORKERS_SLOTS)
+        return 0;
+    return problem_set(why, -EINVAL, "the feeds have %llu slots in all, more than %u; lower `slots`", (unsigned long long)slots,
+                       WORKERS_SLOTS);
+}
+
+int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why)
+{
+    const uint32_t n_workers = workers_count(daemon->workers);
+    uint64_t fixed, more, shared = 0, freed = 0;
+    struct budget_limits limits;
+    int rc = 0;
+
+    budget_read(&limits);
+    if (daemon->budget == 0)
+        rc = choose_budget(daemon, &limits, why);
     if (rc < 0)
         return rc;
-    daemon->used = scratch;
+    choose_rooms(daemon, plan);
+    fixed = workers_bytes(n_workers, plan->buffer_bytes, plan->codec_bytes);
+    more = fixed - workers_used(daemon->workers);
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        daemon->used += feed_bytes(&daemon->feeds[f], plan->slots[f]);
-        shared += daemon->feeds[f].slot_bytes * plan->slots[f];
+        const struct feed *feed = daemon->feeds[f];
+
+        *(memory_ends(plan, feed) && !feed->consumers ? &freed : &fixed) += feed->bytes;
     }
-    rc = budget_check(&limits, daemon->used, shared, daemon->shm, why);
+    rc = share_budget(daemon, plan, fixed, why);
     if (rc == 0)
-        list_feeds(daemon, plan->slots);
-    return rc;
+        rc = check_slots(daemon, plan, why);
+    if (rc < 0)
+        return rc;
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        const struct feed *feed = plan->feeds[f];
+
+        if (!is_new(feed))
+            continue;
+        more += feed_bytes(feed, plan->slots[f], n_workers);
+        shared += feed->slot_bytes * plan->slots[f];
+        log_info("feed '%s': %llu samples, %u slots of %.1f MiB", feed->config->name, (unsigned long long)feed->samples,
+                 plan->slots[f], (double)feed->slot_bytes / (1 << 20));
+    }
+    return budget_check(&limits, more > freed ? more - freed : 0, shared > freed ? shared - freed : 0, daemon->shm, why);
 }

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* How the one budget is shared: what tables, workers and arenas take, compared with every limit of the machine before anything
- * of it is made. Main thread, at start, when the sources are open. */
+ * of it is made. Main thread, when the sources are open. */
 #ifndef PFEED_MEMORY_H
 #define PFEED_MEMORY_H
 
 #include "server.h"
 
 struct memory_plan {
-    uint32_t n_workers; /* in */
-    uint32_t *slots;    /* out: of each feed; caller's memory */
+    uint32_t n_feeds;
+    struct feed **feeds;                /* as they shall be: some run already, the others are open and not yet started */
+    uint32_t *slots;                    /* out: of each that is not yet started; caller's memory */
+    uint64_t buffer_bytes, codec_bytes; /* out: room that each worker needs */
 };
 
-/* Also sets the daemon's budget, used and shm. -ENOMEM or -EINVAL with the numbers where it does not fit. */
+/* The first time it also sets the daemon's budget and kind of shared memory. Feeds of the daemon that the plan leaves out are
+ * taken to end where nobody uses them, and to stay otherwise. -ENOMEM or -EINVAL with the numbers where it does not fit. */
 int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why);
+bool memory_ends(const struct memory_plan *plan, const struct feed *feed); /* the plan leaves it out */
+void memory_count(struct daemon *daemon);                                  /* sets its `used` */
 
 #endif

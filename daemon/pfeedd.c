@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* pfeedd: options, start, the main loop, the end. What runs when: configuration, sources, limits, arenas, workers, socket,
- * READY; then turns of the loop until SIGTERM, SIGINT or `pfeedctl stop`. */
+/* pfeedd: options, start, the main loop, the end. What runs when: configuration, workers, socket; then turns of the loop until
+ * SIGTERM, SIGINT or `pfeedctl stop`. Samples are listed and memory is made by chores (reload.c) while the loop runs already;
+ * READY is said after that. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -8,27 +9,24 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #include "budget.h"
+#include "chore.h"
 #include "config.h"
-#include "memory.h"
+#include "notify.h"
+#include "reload.h"
 #include "server.h"
+#include "socket.h"
 
 #define EXIT_USAGE     2
 #define EXIT_CONFIG    78 /* sysexits.h: the configuration, or more memory than there is */
 #define STOP_MS        1500
 #define DEFAULT_CONFIG "/etc/pfeed/pfeed.yaml"
-#define DEFAULT_FOLDER "/run/pfeed"
 
 struct options {
     const char *config, *socket;
@@ -47,7 +45,7 @@ static const struct {
     { "dump-config", NULL, "print every value in force and where it comes from, and end", no_argument, 'd' },
     { "user", NULL, "run for one user: socket and configuration in the user's own folders", no_argument, 'u' },
     { "socket", "PATH",
-      "the control socket; default " DEFAULT_FOLDER "/pfeedd.sock, with --user $XDG_RUNTIME_DIR/pfeed/pfeedd.sock",
+      "the control socket; default " SOCKET_FOLDER "/pfeedd.sock, with --user $XDG_RUNTIME_DIR/pfeed/pfeedd.sock",
       required_argument, 's' },
     { "log-level", "LEVEL", "error, warn, info (default) or debug", required_argument, 'l' },
     { "version", NULL, "print the version and end", no_argument, 'V' },
@@ -126,172 +124,59 @@ static int parse_options(int argc, char **argv, struct options *options)
     return 0;
 }
 
-static void notify(const char *state)
-{
-#ifdef HAVE_SYSTEMD
-    sd_notify(0, state);
-#else
-    (void)state;
-#endif
-}
-
-/* ---- the socket ----------------------------------------------------------------------------------------------------- */
-
-/* A descriptor that systemd opened for us, and its path; -1: none, other errors: not one of ours. */
-static int inherited_socket(char *path, size_t size, struct problem *why)
-{
-#ifdef HAVE_SYSTEMD
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    socklen_t length = sizeof(address) - 1;
-
-    if (sd_listen_fds(1) < 1)
-        return -1;
-    if (sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_SEQPACKET, 1) <= 0)
-        return problem_set(why, -EINVAL,
-                           "the socket that was passed by LISTEN_FDS is not a listening SOCK_SEQPACKET Unix socket; use "
-                           "ListenSequentialPacket= in the .socket unit");
-    fcntl(SD_LISTEN_FDS_START, F_SETFL, fcntl(SD_LISTEN_FDS_START, F_GETFL) | O_NONBLOCK);
-    if (getsockname(SD_LISTEN_FDS_START, (struct sockaddr *)&address, &length) == 0)
-        snprintf(path, size, "%s", address.sun_path);
-    return SD_LISTEN_FDS_START;
-#else
-    (void)path;
-    (void)size;
-    (void)why;
-    return -1;
-#endif
-}
-
-static int choose_path(const struct options *options, char *path, size_t size, struct problem *why)
-{
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    int length;
-
-    if (options->socket) {
-        length = snprintf(path, size, "%s", options->socket);
-    } else if (options->user) {
-        if (!runtime || !*runtime)
-            return problem_set(why, -EINVAL, "--user needs $XDG_RUNTIME_DIR, or --socket PATH");
-        length = snprintf(path, size, "%s/pfeed/pfeedd.sock", runtime);
-    } else {
-        length = snprintf(path, size, "%s/pfeedd.sock", DEFAULT_FOLDER);
-    }
-    if (length < 0 || (size_t)length >= size)
-        return problem_set(why, -ENAMETOOLONG, "the socket's path is longer than %zu bytes", size - 1);
-    return 0;
-}
-
-/* Whoever holds the lock may remove a dead daemon's socket and bind its own. */
-static int take_lock(const char *socket_path, bool user, int *lock, struct problem *why)
-{
-    char path[160], folder[160], text[32] = "";
-    size_t length = strlen(socket_path);
-    char *slash;
-    ssize_t got;
-    int fd;
-
-    if (length > 5 && strcmp(socket_path + length - 5, ".sock") == 0)
-        length -= 5;
-    snprintf(path, sizeof(path), "%.*s.lock", (int)length, socket_path);
-    snprintf(folder, sizeof(folder), "%s", path);
-    slash = strrchr(folder, '/');
-    if (slash && slash != folder) {
-        *slash = 0;
-        if (mkdir(folder, user ? 0700 : 0755) != 0 && errno != EEXIST)
-            return problem_set(why, -errno, "cannot make the folder %s: %s; use --user or --socket PATH", folder,
-                               strerror(errno));
-    }
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return problem_set(why, -errno, "cannot open the lock %s: %s; use --user or --socket PATH", path, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        got = pread(fd, text, sizeof(text) - 1, 0);
-        text[got > 0 ? strcspn(text, "\n") : 0] = 0;
-        close(fd);
-        return problem_set(why, -EADDRINUSE,
-                           "another pfeedd (pid %s) serves %s; stop it by `pfeedctl stop --socket %s`, or use another "
-                           "--socket",
-                           *text ? text : "unknown", socket_path, socket_path);
-    }
-    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, text, strlen(text), 0) < 0)
-        log_debug("cannot write the pid into %s", path);
-    *lock = fd;
-    return 0;
-}
-
-static int make_socket(const char *path, bool user, int *out, struct problem *why)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    mode_t mask;
-    int fd, rc;
-
-    if (strlen(path) >= sizeof(address.sun_path))
-        return problem_set(why, -ENAMETOOLONG, "the socket's path %s is longer than %zu bytes", path,
-                           sizeof(address.sun_path) - 1);
-    strcpy(address.sun_path, path);
-    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return problem_set(why, -errno, "cannot make a socket: %s", strerror(errno));
-    unlink(path);
-    mask = umask(user ? 0177 : 0111); /* each feed's `access` decides who may use it */
-    rc = bind(fd, (struct sockaddr *)&address, sizeof(address));
-    umask(mask);
-    if (rc != 0 || listen(fd, 128) != 0) {
-        rc = problem_set(why, -errno, "cannot listen at %s: %s", path, strerror(errno));
-        close(fd);
-        return rc;
-    }
-    *out = fd;
-    return 0;
-}
-
-/* ---- memory --------------------------------------------------------------------------------------------------------- */
-
-/* Signals are blocked before any thread is made, so that only the signalfd gets them. */
-static void block_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-}
-
-/* Makes all that memory_plan has found to fit, and starts the workers. */
-static int make_memory(struct daemon *daemon, const struct memory_plan *plan, struct problem *why)
-{
-    int rc = 0;
-
-    for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++)
-        rc = feed_start(&daemon->feeds[f], plan->slots[f], daemon->shm, why);
-    block_signals(); /* until here a signal simply ends us; from here on the loop hears it */
-    if (rc == 0)
-        rc = workers_create(&daemon->workers, plan->n_workers, daemon->feeds, daemon->n_feeds, why);
-    for (uint32_t f = 0; f < daemon->n_feeds && rc == 0; f++) {
-        daemon->feeds[f].workers = daemon->workers;
-        if (daemon->feeds[f].config->warm)
-            feed_warm(&daemon->feeds[f]);
-    }
-    return rc;
-}
-
-static int take_memory(struct daemon *daemon, uint32_t n_workers, struct problem *why)
-{
-    struct memory_plan plan = { .n_workers = n_workers, .slots = calloc(daemon->n_feeds, sizeof(*plan.slots)) };
-    int rc = plan.slots ? memory_plan(daemon, &plan, why) : problem_set(why, -ENOMEM, "no memory");
-
-    if (rc == 0)
-        rc = make_memory(daemon, &plan, why);
-    free(plan.slots);
-    return rc;
-}
-
 /* ---- start, run, end ------------------------------------------------------------------------------------------------ */
 
 static struct daemon the_daemon;
+
+/* Every line of a text as a message of its own. */
+static void log_lines(enum log_level level, const char *text)
+{
+    while (*text) {
+        int length = (int)strcspn(text, "\n");
+
+        log_line(level, "%.*s", length, text);
+        text += length + (text[length] == '\n');
+    }
+}
+
+/* All feeds are open, or the daemon cannot start. */
+static void on_started(void *context, int rc, const char *report)
+{
+    struct daemon *daemon = context;
+
+    if (rc < 0) {
+        log_lines(LOG_ERROR, report);
+        daemon->failed = true;
+        daemon->stopping = true;
+        return;
+    }
+    log_info("ready: %s; %s", daemon->status, daemon->socket);
+    notify_ready(daemon->status);
+}
+
+static void on_reloaded(void *context, int rc, const char *report)
+{
+    struct daemon *daemon = context;
+
+    log_lines(rc < 0 ? LOG_ERROR : LOG_INFO, report);
+    if (rc < 0)
+        log_error("SIGHUP: nothing has changed");
+    else
+        log_info("SIGHUP: the configuration is in force");
+    notify_ready(daemon->status);
+}
+
+static void reload(struct daemon *daemon)
+{
+    const struct reload_ask ask = { .ended = on_reloaded, .context = daemon };
+    struct problem why;
+
+    notify_reloading();
+    if (reload_begin(daemon, &ask, &why) == 0)
+        return;
+    log_warn("SIGHUP: %s", why.text);
+    notify_ready(daemon->status);
+}
 
 static void on_signal(struct watch *watch, uint32_t events)
 {
@@ -301,7 +186,7 @@ static void on_signal(struct watch *watch, uint32_t events)
     if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
         return;
     if (info.ssi_signo == SIGHUP) {
-        log_warn("SIGHUP: reloading is not in this version; restart to read the configuration again");
+        reload(&the_daemon);
         return;
     }
     log_info("%s: stopping", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
@@ -314,54 +199,33 @@ static void on_work(struct watch *watch, uint32_t events)
     (void)events;
     workers_seen(the_daemon.workers);
     for (uint32_t f = 0; f < the_daemon.n_feeds; f++)
-        the_daemon.feeds[f].dirty = true;
+        the_daemon.feeds[f]->dirty = true;
 }
 
-static int open_feeds(struct daemon *daemon, const struct config *config)
-{
-    int rc = 0;
-
-    daemon->feeds = aligned_alloc(PF_LINE, (config->n_feeds ? config->n_feeds : 1) * sizeof(*daemon->feeds));
-    if (!daemon->feeds)
-        return -ENOMEM;
-    memset(daemon->feeds, 0, config->n_feeds * sizeof(*daemon->feeds));
-    daemon->n_feeds = config->n_feeds;
-    for (int needs_others = 0; needs_others <= 1; needs_others++)
-        for (uint32_t f = 0; f < config->n_feeds; f++) {
-            const struct config_feed *feed = &config->feeds[f];
-            struct problem why;
-            int one;
-
-            if ((feed->classes_of != NULL) != needs_others)
-                continue;
-            one = feed_open(&daemon->feeds[f], feed, daemon->feeds, config->n_feeds, &why);
-            if (one < 0) {
-                fprintf(stderr, "%s:%u:%u: feed '%s': %s\n", feed->source_mark.file, feed->source_mark.line,
-                        feed->source_mark.column, feed->name, why.text);
-                rc = one;
-            }
-        }
-    return rc;
-}
-
-static int watch_all(struct daemon *daemon, struct watch *signals, struct watch *work, struct problem *why)
+/* Signals are blocked before any thread is made, so that only the signalfd gets them. */
+static int block_signals(struct watch *signals, struct problem *why)
 {
     sigset_t set;
-    int rc = loop_create(&daemon->loop);
 
-    if (rc < 0)
-        return problem_set(why, rc, "cannot make an epoll: %s", strerror(-rc));
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
     *signals = (struct watch){ .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .call = on_signal };
+    return signals->fd >= 0 ? 0 : problem_set(why, -errno, "cannot make a signalfd: %s", strerror(errno));
+}
+
+static int make_loop(struct daemon *daemon, struct watch *signals, struct watch *work, struct problem *why)
+{
+    int rc = loop_create(&daemon->loop);
+
+    if (rc < 0)
+        return problem_set(why, rc, "cannot make an epoll: %s", strerror(-rc));
     *work = (struct watch){ .fd = workers_eventfd(daemon->workers), .call = on_work };
-    if (signals->fd < 0)
-        return problem_set(why, -errno, "cannot make a signalfd: %s", strerror(errno));
     if ((rc = loop_add(daemon->loop, signals, 0)) < 0 || (rc = loop_add(daemon->loop, work, 0)) < 0)
         return problem_set(why, rc, "cannot watch a descriptor: %s", strerror(-rc));
-    return 0;
+    return chores_create(&daemon->chores, daemon->loop, why);
 }
 
 static int run(struct daemon *daemon)
@@ -372,12 +236,13 @@ static int run(struct daemon *daemon)
         bool again = false;
 
         for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-            struct feed *feed = &daemon->feeds[f];
+            struct feed *feed = daemon->feeds[f];
 
             if (feed->dirty)
                 feed_turn(feed);
             again |= feed_arm(feed) || feed->dirty;
         }
+        reload_reap(daemon);
         rc = loop_turn(daemon->loop, !again); /* with `again`: only a look at what else has come */
     }
     return rc;
@@ -394,62 +259,128 @@ static void raise_limits(void)
     }
 }
 
-static int serve(struct daemon *daemon, const struct options *options)
+/* Where manifests are kept; NULL: nowhere. */
+static const char *state_folder(const struct config_daemon *config, bool user, char *path, size_t size)
+{
+    const char *state = getenv("STATE_DIRECTORY"), *home = getenv("HOME");
+
+    if (strcmp(config->state, "none") == 0)
+        return NULL;
+    if (strcmp(config->state, "auto") != 0)
+        return config->state;
+    if (state && *state)
+        return state;
+    if (!user)
+        return "/var/lib/pfeed";
+    state = getenv("XDG_STATE_HOME");
+    if (state && *state)
+        snprintf(path, size, "%s/pfeed", state);
+    else
+        snprintf(path, size, "%s/.local/state/pfeed", home ? home : "");
+    return path;
+}
+
+static void choose_state(struct daemon *daemon, bool user)
+{
+    static char path[512];
+
+    daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
+    if (daemon->state && mkdir(daemon->state, 0700) != 0 && errno != EEXIST) {
+        log_info("no folder for state: cannot make %s: %s; sources are listed anew at each start", daemon->state,
+                 strerror(errno));
+        daemon->state = NULL;
+    }
+}
+
+static int start(struct daemon *daemon, int fd, struct problem *why)
 {
     const struct group *group = getgrnam("pfeed");
-    int64_t n_workers = daemon->config->daemon.workers;
-    struct watch signals = { .fd = -1 }, work;
-    struct problem why = { "" };
-    char path[sizeof(((struct sockaddr_un *)0)->sun_path)] = "", state[300];
-    int lock = -1, fd = inherited_socket(path, sizeof(path), &why), rc = fd < -1 ? fd : 0;
-    bool inherited = fd >= 0;
+    const struct reload_ask ask = { .config = config_ref(daemon->config), .ended = on_started, .context = daemon };
+    int rc;
 
-    raise_limits();
     daemon->start_ns = feed_now_ns();
     daemon->have_pfeed_group = group != NULL;
     daemon->pfeed_group = group ? group->gr_gid : 0;
-    if (rc == 0 && !inherited)
-        rc = choose_path(options, path, sizeof(path), &why);
-    if (rc == 0 && *path) /* also of a socket from systemd: nobody may take its path over while we serve it */
-        rc = take_lock(path, options->user, &lock, &why);
-    if (rc < 0)
-        goto out;
-    rc = take_memory(daemon, n_workers ? (uint32_t)n_workers : budget_cores(), &why);
-    if (rc < 0)
-        goto out;
-    rc = watch_all(daemon, &signals, &work, &why);
-    if (rc == 0 && !inherited)
-        rc = make_socket(path, options->user, &fd, &why);
+    rc = server_create(&daemon->server, daemon, fd, why);
     if (rc == 0)
-        rc = server_create(&daemon->server, daemon, fd, &why);
+        rc = reload_begin(daemon, &ask, why);
     if (rc < 0)
-        goto out;
-    snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %llu of %llu MiB in use", daemon->n_feeds,
-             workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20),
-             (unsigned long long)(daemon->budget >> 20));
-    log_info("ready: %s; %s", daemon->status, inherited ? "socket from systemd" : path);
-    snprintf(state, sizeof(state), "READY=1\nSTATUS=%s", daemon->status);
-    notify(state);
-    rc = run(daemon);
-    notify("STOPPING=1");
-out:
+        config_destroy(daemon->config);
+    return rc;
+}
+
+/* True: everything can be given back. */
+static bool stop_threads(struct daemon *daemon)
+{
+    bool stopped = true;
+
+    reload_cancel(daemon);
+    if (daemon->workers && !workers_stop(daemon->workers, STOP_MS)) {
+        log_warn("a worker is stuck in a read; ending without it");
+        stopped = false;
+    }
+    if (daemon->chores && !chores_stop(daemon->chores, stopped ? STOP_MS : 0)) {
+        log_warn("listing or memory is stuck; ending without it");
+        stopped = false;
+    }
+    return stopped;
+}
+
+static void destroy(struct daemon *daemon)
+{
+    reload_destroy(daemon);
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        feed_destroy(daemon->feeds[f]);
+    free(daemon->feeds);
+    chores_destroy(daemon->chores);
+    workers_destroy(daemon->workers);
+    loop_destroy(daemon->loop);
+}
+
+static int serve(struct daemon *daemon, const struct options *options)
+{
+    int64_t n_workers = daemon->config->daemon.workers;
+    struct watch signals = { .fd = -1 }, work;
+    struct problem why = { "" };
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)] = "";
+    int lock = -1, fd = socket_inherited(path, sizeof(path), &why), rc = fd < -1 ? fd : 0;
+    bool inherited = fd >= 0, clean;
+
+    raise_limits();
+    choose_state(daemon, options->user);
+    if (rc == 0 && !inherited)
+        rc = socket_path(options->socket, options->user, path, sizeof(path), &why);
+    if (rc == 0 && *path) /* also of a socket from systemd: nobody may take its path over while we serve it */
+        rc = socket_lock(path, options->user, &lock, &why);
+    if (rc == 0)
+        rc = block_signals(&signals, &why);
+    if (rc == 0)
+        rc = workers_create(&daemon->workers, n_workers ? (uint32_t)n_workers : budget_cores(), &why);
+    if (rc == 0)
+        rc = make_loop(daemon, &signals, &work, &why);
+    if (rc == 0 && !inherited)
+        rc = socket_listen(path, options->user, &fd, &why);
+    daemon->socket = inherited ? "socket from systemd" : path;
+    if (rc == 0)
+        rc = start(daemon, fd, &why);
+    if (rc == 0)
+        rc = run(daemon);
+    notify_stopping();
     if (rc < 0)
         log_error("%s", *why.text ? why.text : strerror(-rc));
     server_destroy(daemon->server);
     if (!inherited && fd >= 0)
         unlink(path);
-    if (daemon->workers && !workers_stop(daemon->workers, STOP_MS)) {
-        log_warn("a worker is stuck in a read; ending without it");
-        if (lock >= 0)
-            close(lock); /* the process may linger until that read returns */
-        _exit(rc < 0 ? 1 : 0);
-    }
-    workers_destroy(daemon->workers);
+    clean = stop_threads(daemon);
+    if (lock >= 0)
+        close(lock); /* where not all is clean, the process may linger until a read returns */
+    rc = daemon->failed || rc == -ENOMEM || rc == -EINVAL ? EXIT_CONFIG : rc < 0 ? 1 : 0;
+    if (!clean)
+        _exit(rc);
+    destroy(daemon);
     if (signals.fd >= 0)
         close(signals.fd);
-    if (lock >= 0)
-        close(lock);
-    return rc == 0 ? 0 : rc == -ENOMEM || rc == -EINVAL ? EXIT_CONFIG : 1;
+    return rc;
 }
 
 static const char *default_config(const struct options *options, char *path, size_t size)
@@ -485,18 +416,13 @@ int main(int argc, char **argv)
     if (options.dump) {
         config_dump(config, stdout);
         rc = 0;
-    } else if (open_feeds(&the_daemon, config) < 0) {
-        rc = EXIT_CONFIG;
     } else if (options.check) {
-        printf("%s: fine, %u feeds\n", options.config, config->n_feeds);
-        rc = 0;
+        rc = reload_check(config, stderr) < 0 ? EXIT_CONFIG : 0;
+        if (rc == 0)
+            printf("%s: fine, %u feeds\n", options.config, config->n_feeds);
     } else {
         rc = serve(&the_daemon, &options);
     }
-    for (uint32_t f = 0; f < the_daemon.n_feeds; f++)
-        feed_close(&the_daemon.feeds[f]);
-    free(the_daemon.feeds);
-    loop_destroy(the_daemon.loop);
-    config_destroy(config);
+    config_destroy(the_daemon.config);
     return rc;
 }

@@ -9,6 +9,7 @@
 
 #include "connection.h"
 #include "consumer.h"
+#include "reload.h"
 #include "setting.h"
 
 static int send_ok(struct connection *connection)
@@ -23,12 +24,22 @@ static bool text_ends(const char *text, size_t size)
     return memchr(text, 0, size) != NULL;
 }
 
-static struct feed *find_feed(struct daemon *daemon, const char *name)
+/* The running feed of that name; or, for a rank of a job that a retired one serves, that one. */
+static struct feed *find_feed(struct daemon *daemon, const char *name, uid_t uid, const char *job)
 {
-    for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        if (strcmp(daemon->feeds[f].config->name, name) == 0)
-            return &daemon->feeds[f];
-    return NULL;
+    struct feed *found = NULL;
+
+    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
+        struct feed *feed = daemon->feeds[f];
+
+        if (strcmp(feed->config->name, name) != 0)
+            continue;
+        if (feed->state == FEED_RUNNING)
+            found = feed;
+        else if (job && *job && job_find(feed, uid, job))
+            return feed;
+    }
+    return found;
 }
 
 static int no_such_feed(struct connection *connection, const char *name)
@@ -37,14 +48,18 @@ static int no_such_feed(struct connection *connection, const char *name)
     char text[900], list[600] = "";
     struct nearest near;
 
+    if (daemon->change) {
+        snprintf(text, sizeof(text), "feed '%s' is not there yet: %s; try again", name, daemon->status);
+        return connection_send_error(connection, -EAGAIN, text);
+    }
     nearest_init(&near, name);
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         size_t at = strlen(list);
 
-        if (!peer_may(daemon, &connection->peer, &daemon->feeds[f]))
+        if (!peer_may(daemon, &connection->peer, daemon->feeds[f]) || daemon->feeds[f]->state != FEED_RUNNING)
             continue;
-        nearest_offer(&near, daemon->feeds[f].config->name);
-        snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f].config->name);
+        nearest_offer(&near, daemon->feeds[f]->config->name);
+        snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f]->config->name);
     }
     snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
              near.best ? near.best : "", near.best ? "'?" : "", *list ? list : "none that you may use");
@@ -52,10 +67,10 @@ static int no_such_feed(struct connection *connection, const char *name)
 }
 
 /* The feed, if the peer may use it; otherwise the error has been sent and *rc says how that went. */
-static struct feed *allowed_feed(struct connection *connection, const char *name, int *rc)
+static struct feed *allowed_feed(struct connection *connection, const char *name, const char *job, int *rc)
 {
     struct daemon *daemon = connection->daemon;
-    struct feed *feed = find_feed(daemon, name);
+    struct feed *feed = find_feed(daemon, name, connection->peer.uid, job);
     char text[400];
 
     if (!feed) {
@@ -85,7 +100,7 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
         !text_ends(request->local_ranks, sizeof(request->local_ranks)) || !text_ends(request->start, sizeof(request->start)) ||
         request->slow > PF_SLOW_SKIP || (request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK)))
         return -EPROTO;
-    feed = allowed_feed(connection, request->feed, &rc);
+    feed = allowed_feed(connection, request->feed, request->job, &rc);
     if (!feed)
         return rc;
     if (consumer_count() >= (uint64_t)daemon->config->daemon.max_consumers)
@@ -162,10 +177,10 @@ static int on_stat(struct connection *connection, const struct pf_ctl_stat *requ
         return -EPROTO;
     if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_ERRORS)
         return connection_send_error(connection, -EOPNOTSUPP, "this pfeedd does not know what was asked for; is pfeedctl newer?");
-    if (*request->feed && !allowed_feed(connection, request->feed, &rc))
+    if (*request->feed && !allowed_feed(connection, request->feed, NULL, &rc))
         return rc;
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        feed_turn(&daemon->feeds[f]); /* what consumers returned meanwhile counts */
+        feed_turn(daemon->feeds[f]); /* what consumers returned meanwhile counts */
     connection->stat = *request;
     connection->stat_from = 0;
     connection->stat_busy = true;
@@ -180,10 +195,51 @@ static int on_peek(struct connection *connection, const struct pf_ctl_stat *requ
 
     if (!text_ends(request->feed, sizeof(request->feed)))
         return -EPROTO;
-    feed = allowed_feed(connection, request->feed, &rc);
+    feed = allowed_feed(connection, request->feed, NULL, &rc);
     if (!feed)
         return rc;
     return connection_send(connection, &ok, PF_CTL_OK, sizeof(ok), &feed->segment.reader, 1);
+}
+
+/* The answer, in as many messages as it takes. A peer that does not read them loses the rest. */
+static void on_reloaded(void *context, int rc, const char *report)
+{
+    struct connection *connection = context;
+    struct pf_ctl_report reply;
+    size_t left = strlen(report);
+
+    connection->asked_reload = false;
+    do {
+        size_t part = left < sizeof(reply.text) - 1 ? left : sizeof(reply.text) - 1;
+
+        memset(&reply, 0, sizeof(reply));
+        reply.code = rc;
+        memcpy(reply.text, report, part);
+        report += part;
+        left -= part;
+        reply.more = left > 0;
+    } while (connection_send(connection, &reply, PF_CTL_REPORT, sizeof(reply), NULL, 0) == 0 && left > 0);
+}
+
+static int on_reload(struct connection *connection, const struct pf_ctl_reload *request)
+{
+    struct reload_ask ask = { .rescan = request->flags & PF_RELOAD_RESCAN, .ended = on_reloaded, .context = connection };
+    struct problem why;
+    int rc = 0;
+
+    if (!text_ends(request->feed, sizeof(request->feed)) || (request->flags & ~PF_RELOAD_RESCAN) || connection->asked_reload)
+        return -EPROTO;
+    if (!peer_rules(&connection->peer))
+        return connection_send_error(connection, -EACCES, "only root and the daemon's own user may have it reload");
+    if (*request->feed && !allowed_feed(connection, request->feed, NULL, &rc))
+        return rc;
+    memcpy(ask.feed, request->feed, sizeof(ask.feed));
+    log_info("pid %ld, uid %u asks to %s", (long)connection->peer.pid, connection->peer.uid, ask.rescan ? "rescan" : "reload");
+    rc = reload_begin(connection->daemon, &ask, &why);
+    if (rc < 0)
+        return connection_send_error(connection, rc, why.text);
+    connection->asked_reload = true;
+    return 0;
 }
 
 static int on_stop(struct connection *connection)
@@ -221,6 +277,8 @@ int request_handle(struct connection *connection, const void *message, size_t si
         return size == sizeof(struct pf_ctl_stat) ? on_stat(connection, message) : -EPROTO;
     case PF_CTL_PEEK:
         return size == sizeof(struct pf_ctl_stat) ? on_peek(connection, message) : -EPROTO;
+    case PF_CTL_RELOAD:
+        return size == sizeof(struct pf_ctl_reload) ? on_reload(connection, message) : -EPROTO;
     case PF_CTL_STOP:
         return size == sizeof(*head) ? on_stop(connection) : -EPROTO;
     default:

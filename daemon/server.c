@@ -14,6 +14,7 @@
 
 #include "connection.h"
 #include "consumer.h"
+#include "reload.h"
 
 #define CONNECTIONS_EXTRA 64 /* beside max_consumers: for pfeedctl */
 #define MESSAGES_A_TURN   16
@@ -35,6 +36,8 @@ static void finish(struct connection *connection)
     struct connection **link = &server->connections;
 
     connection->consumer = NULL;
+    if (connection->asked_reload)
+        reload_forget(server->daemon, connection);
     loop_remove(server->daemon->loop, &connection->watch);
     close(connection->watch.fd);
     while (*link != connection)

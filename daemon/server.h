@@ -14,16 +14,25 @@
 #include "peer.h"
 #include "worker.h"
 
+struct change;
+struct chores;
+struct ending;
+
 struct daemon {
-    const struct config *config;
+    struct config *config;
     struct loop *loop;
     struct workers *workers;
+    struct chores *chores;
     uint32_t n_feeds;
-    struct feed *feeds;
+    struct feed **feeds;    /* those of the configuration, in its order, then the retired ones */
+    struct change *change;  /* reload.c: the change in progress, or NULL */
+    struct ending *endings; /* reload.c: retired feeds that are being given back */
+    const char *state;      /* folder of manifests, or NULL */
     enum segment_kind shm;
     uint64_t budget, used; /* bytes */
     int64_t start_ns;
-    bool stopping;
+    const char *socket;    /* for people */
+    bool stopping, failed; /* failed: the feeds could not be opened at the start */
     bool have_pfeed_group;
     gid_t pfeed_group;
     char status[256];

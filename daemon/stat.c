@@ -61,7 +61,7 @@ static void about_daemon(const struct daemon *daemon, struct reply *reply)
     row->dropped = consumer_dropped();
     row->wakeups = loop_turns(daemon->loop);
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        for (const struct consumer *c = daemon->feeds[f].consumers; c; c = c->next)
+        for (const struct consumer *c = daemon->feeds[f]->consumers; c; c = c->next)
             *(c->state == CONSUMER_ATTACHED ? &row->consumers : &row->quarantined) += 1;
 }
 
@@ -73,6 +73,7 @@ static void about_feed(struct feed *feed, struct reply *reply)
     if (!row)
         return;
     copy(row->name, sizeof(row->name), feed->config->name);
+    copy(row->state, sizeof(row->state), feed->state == FEED_RETIRED ? "retired" : "running");
     copy(row->source, sizeof(row->source), feed->config->source->name);
     copy(row->deliver, sizeof(row->deliver), feed->deliver->name);
     copy(row->tail, sizeof(row->tail), tails[feed->config->tail]);
@@ -256,7 +257,7 @@ size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf
     if (request->what == PF_STAT_DAEMON)
         about_daemon(daemon, &reply);
     for (uint32_t f = 0; request->what != PF_STAT_DAEMON && f < daemon->n_feeds; f++) {
-        struct feed *feed = &daemon->feeds[f];
+        struct feed *feed = daemon->feeds[f];
 
         if (peer_may(daemon, peer, feed) && (!*request->feed || strcmp(request->feed, feed->config->name) == 0))
             about(feed, request->what, &reply);

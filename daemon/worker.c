@@ -23,6 +23,7 @@
 #define REPLACE_TRIES  32
 #define RETRY_FIRST_MS 10
 #define RETRY_LAST_MS  500
+#define QUEUE          (2 * WORKERS_SLOTS)
 #define READ_PAST      64 /* bytes behind the read buffer, for codecs that look a word ahead */
 
 struct entry { /* a filling of a slot */
@@ -31,20 +32,27 @@ struct entry { /* a filling of a slot */
     uint32_t generation;
 };
 
+/* A worker's memory for one row at a time, of the most that any feed needs. */
+struct room {
+    uint8_t *buffer; /* of the source's reads */
+    size_t buffer_size;
+    void *codec; /* of the decoders, one after another */
+    size_t codec_size;
+};
+
 struct worker {
     pthread_t thread;
     struct workers *all;
+    uint32_t number;
     bool running;
-    void ***states;  /* [feed][field]: the decoder's own */
-    uint8_t *buffer; /* of the largest max_bytes */
-    size_t buffer_size;
-    void *codec; /* of the largest codec_bytes; all decoders use it in turn */
+    struct room *room, *larger; /* larger: made for a feed that is to come; the worker takes it up by itself */
     bool busy __attribute__((aligned(PF_LINE)));
+    uint64_t turn; /* odd: it may be looking at entries of the queue, and at their feeds */
 };
 
 struct workers {
-    uint32_t n_workers, n_feeds, capacity; /* capacity: a power of two */
-    struct feed *feeds;
+    uint32_t n_workers, capacity;     /* capacity: a power of two */
+    uint64_t buffer_size, codec_size; /* of the largest rooms made so far */
     struct entry *queue;
     /* Main thread writes, workers read. */
     uint64_t head __attribute__((aligned(PF_LINE))); /* entries before it have no row to claim */
@@ -55,6 +63,44 @@ struct workers {
     int event;
     struct worker *workers;
 };
+
+/* ---- memory --------------------------------------------------------------------------------------------------------- */
+
+static void room_destroy(struct room *room)
+{
+    if (!room)
+        return;
+    free(room->buffer);
+    free(room->codec);
+    free(room);
+}
+
+/* Touched here, so that no worker stops for a page later; whole pages, as read() copies faster to them. */
+static void *touched(uint64_t size)
+{
+    size_t whole = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE;
+    void *memory = aligned_alloc(PF_PAGE, whole);
+
+    if (memory)
+        memset(memory, 0, whole);
+    return memory;
+}
+
+static struct room *room_create(uint64_t buffer_size, uint64_t codec_size)
+{
+    struct room *room = calloc(1, sizeof(*room));
+
+    if (!room)
+        return NULL;
+    room->buffer_size = buffer_size;
+    room->codec_size = codec_size;
+    room->buffer = touched(buffer_size + READ_PAST);
+    room->codec = touched(codec_size + 1);
+    if (room->buffer && room->codec)
+        return room;
+    room_destroy(room);
+    return NULL;
+}
 
 /* ---- one row -------------------------------------------------------------------------------------------------------- */
 
@@ -70,7 +116,7 @@ static int read_part(struct worker *worker, struct feed *feed, uint64_t id, uint
     int64_t until_ns = 0, pause_ms = RETRY_FIRST_MS;
 
     for (;;) {
-        int rc = feed->config->source->read(feed->source, id, part, worker->buffer, worker->buffer_size, value, why);
+        int rc = feed->config->source->read(feed->source, id, part, worker->room->buffer, worker->room->buffer_size, value, why);
         struct timespec pause = { pause_ms / 1000, pause_ms % 1000 * 1000000 };
 
         if (rc >= 0 || !transient(rc))
@@ -107,7 +153,7 @@ static int fill_row(struct worker *worker, struct feed *feed, struct slot *slot,
             read_ns += now - start;
             start = now;
         }
-        rc = field->decode->row(worker->states[feed->number][f], field, &value, key,
+        rc = field->decode->row(feed->states[worker->number][f], worker->room->codec, field, &value, key,
                                 slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
         now = feed_now_ns();
         decode_ns += now - start;
@@ -229,24 +275,42 @@ static bool claim(struct workers *all, struct entry *out, uint32_t *first, uint3
     return false;
 }
 
+/* A feed whose rows need more room has come. Its memory was made and touched before any of its slots were posted. */
+static void take_room(struct worker *worker)
+{
+    struct room *larger = __atomic_exchange_n(&worker->larger, NULL, __ATOMIC_ACQUIRE);
+
+    if (!larger)
+        return;
+    room_destroy(worker->room);
+    worker->room = larger;
+}
+
 static bool work_once(struct worker *worker)
 {
     struct workers *all = worker->all;
     struct entry entry;
     uint32_t first, count;
     uint64_t one = 1;
+    bool found;
 
-    if (!claim(all, &entry, &first, &count))
-        return false;
-    for (uint32_t i = 0; i < count; i++)
-        do_row(worker, entry.feed, entry.slot, entry.slot->rows[first + i]);
-    FEED_ADD(entry.feed, rows_filled, count);
-    if (slot_rows_done(entry.slot, count)) {
-        ssize_t written = write(all->event, &one, sizeof(one));
+    /* The turn is seen as odd before the queue is looked at; pairs with the fence in workers_forget. */
+    __atomic_store_n(&worker->turn, worker->turn + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    found = claim(all, &entry, &first, &count);
+    if (found) {
+        take_room(worker);
+        for (uint32_t i = 0; i < count; i++)
+            do_row(worker, entry.feed, entry.slot, entry.slot->rows[first + i]);
+        FEED_ADD(entry.feed, rows_filled, count);
+        if (slot_rows_done(entry.slot, count)) {
+            ssize_t written = write(all->event, &one, sizeof(one));
 
-        assert(written == sizeof(one)); /* a counter that the main thread empties */
+            assert(written == sizeof(one)); /* a counter that the main thread empties */
+        }
     }
-    return true;
+    __atomic_store_n(&worker->turn, worker->turn + 1, __ATOMIC_RELEASE);
+    return found;
 }
 
 static void *run(void *argument)
@@ -343,139 +407,111 @@ uint32_t workers_count(const struct workers *all)
     return all->n_workers;
 }
 
-/* What one worker needs, in bytes: one place for the budget and for what is made. */
-struct needs {
-    uint64_t buffer, codec, states;
-};
-
-static struct needs needs_of(const struct feed *feeds, uint32_t n_feeds)
+uint64_t workers_bytes(uint32_t n_workers, uint64_t buffer_size, uint64_t codec_size)
 {
-    struct needs needs = { .buffer = 0 };
+    return QUEUE * sizeof(struct entry) +
+           n_workers * (sizeof(struct worker) + sizeof(struct room) + buffer_size + READ_PAST + codec_size);
+}
 
-    for (uint32_t i = 0; i < n_feeds; i++) {
-        const struct feed *feed = &feeds[i];
+uint64_t workers_used(const struct workers *all)
+{
+    return workers_bytes(all->n_workers, all->buffer_size, all->codec_size);
+}
 
-        needs.buffer = feed->max_bytes > needs.buffer ? feed->max_bytes : needs.buffer;
-        for (uint32_t f = 0; f < feed->n_fields; f++) {
-            const struct decode_ops *decode = feed->fields[f].decode;
-            uint64_t codec = decode->codec_bytes ? decode->codec_bytes(&feed->fields[f]) : 0;
+void workers_room(const struct workers *all, uint64_t *buffer_size, uint64_t *codec_size)
+{
+    *buffer_size = all->buffer_size;
+    *codec_size = all->codec_size;
+}
 
-            needs.codec = codec > needs.codec ? codec : needs.codec;
-            needs.states += decode->worker_bytes ? decode->worker_bytes(&feed->fields[f]) : 0;
-        }
+int workers_make_room(struct workers *all, uint64_t buffer_size, uint64_t codec_size, struct problem *why)
+{
+    buffer_size = buffer_size > all->buffer_size ? buffer_size : all->buffer_size;
+    codec_size = codec_size > all->codec_size ? codec_size : all->codec_size;
+    if (buffer_size == all->buffer_size && codec_size == all->codec_size)
+        return 0;
+    for (uint32_t w = 0; w < all->n_workers; w++) {
+        struct room *room = room_create(buffer_size, codec_size);
+
+        if (!room)
+            return problem_set(why, -ENOMEM, "no memory for a worker's buffers of %llu bytes",
+                               (unsigned long long)(buffer_size + codec_size));
+        room_destroy(__atomic_exchange_n(&all->workers[w].larger, room, __ATOMIC_ACQ_REL));
     }
-    needs.buffer += READ_PAST;
-    return needs;
+    all->buffer_size = buffer_size;
+    all->codec_size = codec_size;
+    return 0;
 }
 
-uint64_t workers_bytes(const struct feed *feeds, uint32_t n_feeds)
+/* Entries of a feed that ends can no longer be claimed, as its slots are FREE; but a worker that claims looks at the feed. */
+void workers_forget(struct workers *all, const struct feed *feed)
 {
-    struct needs needs = needs_of(feeds, n_feeds);
+    uint64_t n = all->tail - all->head;
 
-    return sizeof(struct worker) + needs.buffer + needs.codec + needs.states;
+    while (n-- > 0) {
+        struct entry entry = all->queue[all->head & (all->capacity - 1)];
+
+        __atomic_store_n(&all->head, all->head + 1, __ATOMIC_RELAXED);
+        if (entry.feed != feed)
+            append(all, &entry);
+    }
+    /* The queue is seen without the feed before a turn is loaded; pairs with the fence in work_once. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-/* Touched here, so that no worker stops for a page later; whole pages, as read() copies faster to them. */
-static void *touched(uint64_t size)
+void workers_pass(const struct workers *all)
 {
-    size_t whole = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE;
-    void *memory = whole ? aligned_alloc(PF_PAGE, whole) : NULL;
+    const struct timespec pause = { 0, 1000000 };
 
-    if (memory)
-        memset(memory, 0, whole);
-    return memory;
+    for (uint32_t w = 0; w < all->n_workers; w++) {
+        uint64_t turn = __atomic_load_n(&all->workers[w].turn, __ATOMIC_ACQUIRE);
+
+        while ((turn & 1) && __atomic_load_n(&all->workers[w].turn, __ATOMIC_ACQUIRE) == turn)
+            nanosleep(&pause, NULL);
+    }
 }
 
-static int open_worker(struct workers *all, struct worker *worker, struct problem *why)
+static int start_workers(struct workers *all, uint32_t n_workers, struct problem *why)
 {
-    const struct needs needs = needs_of(all->feeds, all->n_feeds);
+    for (; all->n_workers < n_workers; all->n_workers++) {
+        struct worker *worker = &all->workers[all->n_workers];
+        int rc;
 
-    worker->all = all;
-    worker->busy = true;
-    worker->buffer_size = needs.buffer - READ_PAST;
-    worker->buffer = touched(needs.buffer);
-    worker->codec = touched(needs.codec);
-    if (!worker->buffer || (needs.codec && !worker->codec))
-        return problem_set(why, -ENOMEM, "no memory for a worker's buffers of %llu bytes",
-                           (unsigned long long)(needs.buffer + needs.codec));
-    worker->states = calloc(all->n_feeds, sizeof(*worker->states));
-    if (!worker->states)
-        return problem_set(why, -ENOMEM, "no memory for a worker");
-    for (uint32_t i = 0; i < all->n_feeds; i++) {
-        struct feed *feed = &all->feeds[i];
-
-        worker->states[i] = calloc(feed->n_fields, sizeof(void *));
-        if (!worker->states[i])
-            return problem_set(why, -ENOMEM, "no memory for a worker");
-        for (uint32_t f = 0; f < feed->n_fields; f++) {
-            const struct field *field = &feed->fields[f];
-            int rc = field->decode->worker_open ? field->decode->worker_open(&worker->states[i][f], field, worker->codec) : 0;
-
-            if (rc < 0)
-                return problem_set(why, rc, "feed '%s', field '%s': no memory for a worker's decoder: %s", feed->config->name,
-                                   field->name, strerror(-rc));
-        }
+        worker->all = all;
+        worker->number = all->n_workers;
+        worker->busy = true;
+        rc = -pthread_create(&worker->thread, NULL, run, worker);
+        if (rc < 0)
+            return problem_set(why, rc, "cannot start a worker thread: %s", strerror(-rc));
+        worker->running = true;
     }
     return 0;
 }
 
-static void close_worker(struct worker *worker)
-{
-    for (uint32_t i = 0; worker->states && i < worker->all->n_feeds; i++) {
-        struct feed *feed = &worker->all->feeds[i];
-
-        for (uint32_t f = 0; worker->states[i] && f < feed->n_fields; f++)
-            if (feed->fields[f].decode->worker_close && worker->states[i][f])
-                feed->fields[f].decode->worker_close(worker->states[i][f]);
-        free(worker->states[i]);
-    }
-    free(worker->states);
-    free(worker->buffer);
-    free(worker->codec);
-}
-
-int workers_create(struct workers **out, uint32_t n_workers, struct feed *feeds, uint32_t n_feeds, struct problem *why)
+int workers_create(struct workers **out, uint32_t n_workers, struct problem *why)
 {
     struct workers *all = aligned_alloc(PF_LINE, sizeof(*all));
-    uint32_t slots = 0;
     int rc;
 
     if (!all)
         return problem_set(why, -ENOMEM, "no memory for workers");
     memset(all, 0, sizeof(*all));
-    all->feeds = feeds;
-    all->n_feeds = n_feeds;
     all->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sem_init(&all->work, 0, 0);
     sem_init(&all->ended, 0, 0);
-    for (uint32_t i = 0; i < n_feeds; i++)
-        slots += feeds[i].n_slots;
-    for (all->capacity = 64; all->capacity < 2 * slots; all->capacity *= 2)
-        ;
-    all->queue = calloc(all->capacity, sizeof(*all->queue));
+    all->capacity = QUEUE;
+    all->queue = touched(all->capacity * sizeof(*all->queue));
     all->workers = aligned_alloc(PF_LINE, n_workers * sizeof(*all->workers));
     if (!all->queue || !all->workers || all->event < 0) {
         rc = problem_set(why, -ENOMEM, "no memory for %u workers", n_workers);
         goto fail;
     }
     memset(all->workers, 0, n_workers * sizeof(*all->workers));
-    for (; all->n_workers < n_workers; all->n_workers++) {
-        rc = open_worker(all, &all->workers[all->n_workers], why);
-        if (rc < 0) {
-            all->n_workers++;
-            goto fail;
-        }
+    rc = start_workers(all, n_workers, why);
+    if (rc == 0) {
+        *out = all;
+        return 0;
     }
-    for (uint32_t w = 0; w < n_workers; w++) {
-        rc = -pthread_create(&all->workers[w].thread, NULL, run, &all->workers[w]);
-        if (rc < 0) {
-            problem_set(why, rc, "cannot start a worker thread: %s", strerror(-rc));
-            goto fail;
-        }
-        all->workers[w].running = true;
-    }
-    *out = all;
-    return 0;
 fail:
     workers_stop(all, 1000);
     workers_destroy(all);
@@ -513,8 +549,10 @@ void workers_destroy(struct workers *all)
 {
     if (!all)
         return;
-    for (uint32_t w = 0; w < all->n_workers; w++)
-        close_worker(&all->workers[w]);
+    for (uint32_t w = 0; w < all->n_workers; w++) {
+        room_destroy(all->workers[w].room);
+        room_destroy(all->workers[w].larger);
+    }
     free(all->workers);
     free(all->queue);
     if (all->event >= 0)

@@ -13,8 +13,12 @@ struct feed;
 struct slot;
 struct workers;
 
-/* Makes every worker's memory and starts the threads. feeds stays where it is. */
-int workers_create(struct workers **out, uint32_t n_workers, struct feed *feeds, uint32_t n_feeds, struct problem *why);
+#define WORKERS_SLOTS 32768u /* of all feeds together: a slot has at most one entry in the queue that lives */
+
+/* Starts the threads; they have no room for rows yet. */
+int workers_create(struct workers **out, uint32_t n_workers, struct problem *why);
+/* Before the first slot of a feed is posted: room for its reads and codecs. Any thread, one at a time. */
+int workers_make_room(struct workers *workers, uint64_t buffer_size, uint64_t codec_size, struct problem *why);
 /* Asks them to stop, waits up to limit_ms. False: some are stuck (in a read) and go on; nothing may be freed then. */
 bool workers_stop(struct workers *workers, int limit_ms);
 void workers_destroy(struct workers *workers); /* after workers_stop said true; or NULL */
@@ -25,6 +29,13 @@ int workers_eventfd(const struct workers *workers); /* readable when slots have 
 void workers_seen(struct workers *workers);         /* before looking at the slots */
 uint32_t workers_busy(const struct workers *workers);
 uint32_t workers_count(const struct workers *workers);
-uint64_t workers_bytes(const struct feed *feeds, uint32_t n_feeds); /* that one worker takes, for the budget */
+void workers_room(const struct workers *workers, uint64_t *buffer_size, uint64_t *codec_size);
+uint64_t workers_used(const struct workers *workers); /* bytes that they take now */
+/* What so many of them take with that room, for the budget. */
+uint64_t workers_bytes(uint32_t n_workers, uint64_t buffer_size, uint64_t codec_size);
+
+/* The feed ends: its slots are FREE and no longer posted. When pass (any thread but theirs) returns, no worker knows it. */
+void workers_forget(struct workers *workers, const struct feed *feed);
+void workers_pass(const struct workers *workers);
 
 #endif

@@ -25,11 +25,13 @@ enum pf_ctl_type {
     PF_CTL_STAT = 4,    /* pf_ctl_stat -> any number of pf_ctl_rows, the last with more = 0 */
     PF_CTL_PEEK = 5,    /* pf_ctl_stat (feed) -> pf_ctl_head and 1 descriptor: the feed's arena */
     PF_CTL_STOP = 6,    /* pf_ctl_head -> pf_ctl_head, then the daemon stops */
+    PF_CTL_RELOAD = 7,  /* pf_ctl_reload -> any number of pf_ctl_report, the last with more = 0 */
     PF_CTL_ERROR = 100, /* reply: pf_ctl_error */
     PF_CTL_OK = 101,    /* reply: pf_ctl_head */
     PF_CTL_ATTACHED = 102,
     PF_CTL_TEXT = 103,
     PF_CTL_ROWS = 104,
+    PF_CTL_REPORT = 105,
 };
 
 struct pf_ctl_head {
@@ -90,6 +92,24 @@ struct pf_ctl_text {
 };
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_text) == 1024, "pf_ctl_text");
 
+#define PF_RELOAD_RESCAN 1u /* list the samples anew, also of feeds whose configuration is unchanged */
+
+struct pf_ctl_reload {
+    struct pf_ctl_head head;
+    uint32_t flags; /* PF_RELOAD_* */
+    uint32_t reserved;
+    char feed[PF_FEED_NAME]; /* with RESCAN: only this one; "": all */
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_reload) == 80, "pf_ctl_reload");
+
+struct pf_ctl_report {
+    struct pf_ctl_head head;
+    int32_t code; /* 0, or -errno: nothing has changed, and the lines say why */
+    uint32_t more;
+    char text[4080]; /* a part of the lines */
+};
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_report) == 4096, "pf_ctl_report");
+
 enum pf_stat_what { PF_STAT_DAEMON = 1, PF_STAT_FEEDS = 2, PF_STAT_SLOTS = 3, PF_STAT_CONSUMERS = 4, PF_STAT_ERRORS = 5 };
 
 struct pf_ctl_stat {
@@ -126,6 +146,7 @@ struct pf_row_daemon { /* PF_STAT_DAEMON: one */
 
 struct pf_row_feed { /* PF_STAT_FEEDS */
     char name[PF_FEED_NAME];
+    char state[16]; /* "running"; "retired": changed by a reload, serves only the jobs that it has */
     char source[32], deliver[16], tail[16], shuffle[16];
     char failed[256]; /* why the feed has failed, or "" */
     uint64_t samples, seed, slot_bytes;

@@ -76,6 +76,7 @@ static enum paint feed_paint(const void *row)
 #define COUNTER_consumer(name, unit, help)
 static const struct column feed_columns[] = {
     COLUMN_PAINT(pf_row_feed, name, "feed", "", "its name in the configuration", feed_paint),
+    COLUMN(pf_row_feed, state, "state", "", "running; retired: changed by a reload, it serves only the jobs that it has"),
     COLUMN(pf_row_feed, source, "source", "", "where its samples live"),
     COLUMN(pf_row_feed, deliver, "deliver", "", "how ranks share its steps: split or each"),
     COLUMN(pf_row_feed, tail, "tail", "", "what becomes of an epoch's last rows: drop, pad or partial"),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The verbs: one row gives name, arguments, help, options, columns and function. Those that only show rows are here too. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pfeedctl.h"
@@ -8,6 +9,7 @@
 
 #define REQUEST_NS INT64_C(5000000000)
 #define STOP_NS    INT64_C(10000000000)
+#define RELOAD_NS  (INT64_C(24) * 3600 * 1000000000)
 
 int64_t ctl_deadline(void)
 {
@@ -145,6 +147,36 @@ static int verb_stop(struct ctl *ctl)
     return CTL_FINE;
 }
 
+/* The daemon may list millions of samples before it answers. */
+static int change(struct ctl *ctl, bool rescan)
+{
+    char *report = NULL;
+    int rc = stat_reload(ctl->fd, rescan, ctl->feed, ctlsock_now_ns() + RELOAD_NS, &report, &ctl->why);
+
+    if (!report)
+        return ctl_failed(rc);
+    if (ctl_gave(ctl, OPTION_JSON)) {
+        json_key(&ctl->json, "changed");
+        json_bool(&ctl->json, rc == 0 && *report);
+        json_key(&ctl->json, "report");
+        json_text(&ctl->json, report, strlen(report));
+    } else {
+        fputs(rc == 0 && !*report ? "nothing has changed\n" : report, ctl->view.out);
+    }
+    free(report);
+    return rc < 0 ? CTL_PROBLEM : CTL_FINE;
+}
+
+static int verb_reload(struct ctl *ctl)
+{
+    return change(ctl, false);
+}
+
+static int verb_rescan(struct ctl *ctl)
+{
+    return change(ctl, true);
+}
+
 #define COMMON (TAKES(JSON) | TAKES(WATCH) | TAKES(SOCKET) | TAKES(HELP))
 
 #define ROWS (COMMON | TAKES(FEED) | TAKES(COLUMNS))
@@ -214,6 +246,26 @@ const struct verb verbs[] = {
         .once = true,
         .tables = { &table_counters },
         .run = verb_rows,
+    },
+    {
+        .name = "reload",
+        .help = "reads the configuration again; prints what has changed and what needs a restart",
+        .more =
+            "Feeds that have not changed go on undisturbed; a changed one serves its present jobs as before, and new ones as it "
+            "is now. Exit code 1: the configuration has errors, and nothing has changed.",
+        .options = COMMON,
+        .daemon = true,
+        .once = true,
+        .run = verb_reload,
+    },
+    {
+        .name = "rescan",
+        .argument = "[FEED]",
+        .help = "lists the samples anew, for new jobs; reads the configuration again, too",
+        .options = COMMON | TAKES(FEED),
+        .daemon = true,
+        .once = true,
+        .run = verb_rescan,
     },
     {
         .name = "stop",

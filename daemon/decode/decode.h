@@ -20,13 +20,13 @@ struct decode_ops {
      * made, which a worker has once for all its fields, as it makes one row at a time: a multiple of 64. */
     size_t (*worker_bytes)(const struct field *field);
     size_t (*codec_bytes)(const struct field *field);
-    /* A worker's own memory: made and touched before READY, used by row, which allocates nothing. codec: codec_bytes of memory
-     * aligned to 64; NULL: the codec allocates by itself. May be NULL. */
-    int (*worker_open)(void **state, const struct field *field, void *codec);
+    /* A worker's own memory: made and touched before READY, used by row, which allocates nothing. May be NULL. */
+    int (*worker_open)(void **state, const struct field *field);
     void (*worker_close)(void *state);
-    /* On a worker. Writes exactly field->row_bytes at row. -errno and a sentence for a bad sample (row is then unspecified). */
-    int (*row)(void *state, const struct field *field, const struct sample_value *value, const struct row_key *key, void *row,
-               struct problem *why);
+    /* On a worker. codec: at least codec_bytes, aligned to 64, nothing stays there from row to row. Writes exactly
+     * field->row_bytes at row. -errno and a sentence for a bad sample (row is then unspecified). */
+    int (*row)(void *state, void *codec, const struct field *field, const struct sample_value *value, const struct row_key *key,
+               void *row, struct problem *why);
 };
 
 extern const struct decode_ops *const decode_kinds[]; /* generated; NULL at the end */

@@ -126,11 +126,10 @@ static void image_worker_close(void *state)
     free(image);
 }
 
-static int image_worker_open(void **state, const struct field *field, void *codec)
+static int image_worker_open(void **state, const struct field *field)
 {
     const struct image_params *params = field->decode_params;
-    const struct jpeg_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive, codec,
-                                        image_codec_bytes(field) };
+    const struct jpeg_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive };
     int32_t width, height;
     image_size(field, &width, &height);
     struct image_state *image = calloc(1, sizeof *image);
@@ -204,8 +203,8 @@ static int next_row(void *from, const uint8_t **row, struct problem *why)
     return jpeg_reader_row(from, row, why);
 }
 
-static int image_row(void *state, const struct field *field, const struct sample_value *value, const struct row_key *key,
-                     void *row, struct problem *why)
+static int image_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
+                     const struct row_key *key, void *row, struct problem *why)
 {
     struct image_state *image = state;
     const struct image_params *params = field->decode_params;
@@ -213,6 +212,7 @@ static int image_row(void *state, const struct field *field, const struct sample
     if (value->size < 3 || bytes[0] != 0xff || bytes[1] != 0xd8 || bytes[2] != 0xff)
         return not_a_jpeg(bytes, value->size, why);
     struct jpeg_head head;
+    jpeg_reader_memory(image->jpeg, codec, image_codec_bytes(field));
     int error = jpeg_reader_open(image->jpeg, bytes, value->size, &head, why);
     if (error)
         return error;

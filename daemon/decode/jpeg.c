@@ -93,8 +93,6 @@ int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limit
     jpeg_create_decompress(&reader->jpeg);
     reader->jpeg.progress = &reader->progress;
     reader->limits = *limits;
-    if (limits->memory)
-        jpeg_memory_init(&reader->memory, &reader->jpeg, limits->memory, limits->memory_size);
     *out = reader;
     return 0;
 }
@@ -105,6 +103,11 @@ void jpeg_reader_destroy(struct jpeg_reader *reader)
         return;
     jpeg_destroy_decompress(&reader->jpeg);
     free(reader);
+}
+
+void jpeg_reader_memory(struct jpeg_reader *reader, void *memory, size_t size)
+{
+    jpeg_memory_use(&reader->memory, &reader->jpeg, memory, size);
 }
 
 void jpeg_reader_close(struct jpeg_reader *reader)

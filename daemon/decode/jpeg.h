@@ -32,17 +32,17 @@ struct jpeg_head {
 struct jpeg_limits {
     uint64_t max_pixels;
     uint64_t max_kept; /* pixels of a picture of several scans (progressive), which libjpeg keeps whole, 6 to 8 bytes a pixel */
-    void *memory;      /* libjpeg's for one picture, aligned to 64, which readers of one thread may share; NULL: it asks malloc */
-    size_t memory_size;
 };
 
 /* What any picture of several components and one scan takes, however wide. */
 #define JPEG_READER_ROWS (16u << 20)
 
-size_t jpeg_reader_bytes(void); /* what create takes beside limits->memory */
-
 int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits);
 void jpeg_reader_destroy(struct jpeg_reader *reader);
+size_t jpeg_reader_bytes(void); /* what create takes */
+/* Before an open: what libjpeg needs for one picture comes from here, aligned to 64, until close; readers of one thread may share
+ * it. Without this call libjpeg asks malloc. */
+void jpeg_reader_memory(struct jpeg_reader *reader, void *memory, size_t size);
 
 /* The data must stay until close. -EBADMSG damaged, -ENOTSUP a kind of JPEG that is not read, -EFBIG past a limit, -ENOMEM;
  * with a sentence. */

@@ -127,10 +127,9 @@ static void self_destruct(j_common_ptr jpeg)
     jpeg->mem->self_destruct(jpeg);
 }
 
-void jpeg_memory_init(struct jpeg_memory *memory, struct jpeg_decompress_struct *jpeg, void *base, size_t size)
+static void take_over(struct jpeg_memory *memory, struct jpeg_decompress_struct *jpeg)
 {
     memory->first = jpeg->mem;
-    memory->picture = (struct jpeg_memory_area){ .base = base, .size = size };
     memory->permanent = (struct jpeg_memory_area){ .base = memory->kept, .size = sizeof memory->kept };
     memory->calls = (struct jpeg_memory_mgr){
         .alloc_small = take,
@@ -144,8 +143,14 @@ void jpeg_memory_init(struct jpeg_memory *memory, struct jpeg_decompress_struct 
         .access_virt_barray = access_blocks,
         .free_pool = give_up,
         .self_destruct = self_destruct,
-        .max_memory_to_use = (long)size,
-        .max_alloc_chunk = (long)size,
     };
     jpeg->mem = &memory->calls;
+}
+
+void jpeg_memory_use(struct jpeg_memory *memory, struct jpeg_decompress_struct *jpeg, void *base, size_t size)
+{
+    if (!memory->first)
+        take_over(memory, jpeg);
+    memory->picture = (struct jpeg_memory_area){ .base = base, .size = size };
+    memory->calls.max_memory_to_use = memory->calls.max_alloc_chunk = (long)size;
 }

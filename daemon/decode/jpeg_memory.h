@@ -3,7 +3,7 @@
  * cannot take more than there is. Used by decode/jpeg.c only, on workers; libjpeg calls the rest through jpeg->mem.
  *
  *     jpeg_create_decompress(&jpeg);
- *     jpeg_memory_init(&memory, &jpeg, base, size);
+ *     jpeg_memory_use(&memory, &jpeg, base, size);   before each picture
  *
  * What libjpeg keeps from picture to picture (tables, its source) is in `kept`; what belongs to one picture is taken from base
  * from its start on and all given up at once. Too little is libjpeg's own error JERR_OUT_OF_MEMORY. */
@@ -30,6 +30,7 @@ struct jpeg_memory {
     uint8_t kept[JPEG_MEMORY_KEPT] __attribute__((aligned(JPEG_MEMORY_ALIGN)));
 };
 
-void jpeg_memory_init(struct jpeg_memory *memory, struct jpeg_decompress_struct *jpeg, void *base, size_t size);
+/* memory is zero before the first call, and stays with jpeg. Nothing of a picture may be in use. */
+void jpeg_memory_use(struct jpeg_memory *memory, struct jpeg_decompress_struct *jpeg, void *base, size_t size);
 
 #endif

@@ -173,10 +173,10 @@ static int convert(const uint8_t *from, enum dtype from_dtype, uint8_t *to, enum
     return 0;
 }
 
-static int raw_row(void *state, const struct field *field, const struct sample_value *value, const struct row_key *key, void *row,
-                   struct problem *why)
+static int raw_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
+                   const struct row_key *key, void *row, struct problem *why)
 {
-    (void)state, (void)key;
+    (void)state, (void)codec, (void)key;
     const struct sample_part *part = value->part;
     const enum dtype from = part->kind == PART_VALUES ? part->dtype : DTYPE_U8;
     const size_t n = field->row_bytes / dtype_table[field->dtype].size, expected = n * dtype_table[from].size;

@@ -26,14 +26,14 @@ struct crop {
 };
 
 struct pictures {
-    struct feed feed;
+    struct feed *feed;
     const struct field *field;
     struct file *files;
     void *buffer;       /* of a read */
     struct crop *crops; /* [epoch][position] */
     uint32_t epochs, slots;
     uint64_t n;
-    void *state; /* of decode/image.c */
+    void *state, *codec; /* of decode/image.c */
     uint8_t *rows;
     double pixels;
 };
@@ -55,11 +55,12 @@ static void *touched(size_t size)
 
 static void reader_open(struct bare_reader *reader)
 {
-    struct jpeg_limits limits = { .max_pixels = UINT64_C(64000000), .max_kept = UINT64_C(1000000) };
+    const struct jpeg_limits limits = { .max_pixels = UINT64_C(64000000), .max_kept = UINT64_C(1000000) };
+    const size_t size = JPEG_READER_ROWS + limits.max_kept * 8;
 
-    limits.memory_size = JPEG_READER_ROWS + limits.max_kept * 8;
-    limits.memory = reader->memory = touched(limits.memory_size);
     CHECK(jpeg_reader_create(&reader->jpeg, &limits) == 0, "no memory");
+    reader->memory = touched(size);
+    jpeg_reader_memory(reader->jpeg, reader->memory, size);
 }
 
 static void reader_close(struct bare_reader *reader)
@@ -96,7 +97,7 @@ uint32_t pictures_in(const char *path)
 
 static void read_file(struct pictures *pictures, uint64_t id, struct sample_value *value)
 {
-    struct feed *feed = &pictures->feed;
+    struct feed *feed = pictures->feed;
     struct problem why;
 
     CHECK(feed->config->source->read(feed->source, id, pictures->field->part, pictures->buffer, feed->max_bytes, value, &why) >=
@@ -106,7 +107,7 @@ static void read_file(struct pictures *pictures, uint64_t id, struct sample_valu
 
 static void read_files(struct pictures *pictures)
 {
-    pictures->buffer = touched(pictures->feed.max_bytes + 64); /* as worker.c */
+    pictures->buffer = touched(pictures->feed->max_bytes + 64); /* as worker.c */
     pictures->files = calloc(pictures->n, sizeof(*pictures->files));
     CHECK(pictures->buffer && pictures->files, "no memory");
     for (uint64_t id = 0; id < pictures->n; id++) {
@@ -147,7 +148,7 @@ static void plan_crop_of(struct pictures *pictures, struct jpeg_reader *jpeg, st
 
 static void plan_epochs(struct pictures *pictures)
 {
-    const struct config_feed *config = pictures->feed.config;
+    const struct config_feed *config = pictures->feed->config;
     const struct field *field = pictures->field;
     struct bare_reader reader;
     struct kernel *kernel;
@@ -185,14 +186,14 @@ struct pictures *pictures_open(const char *config_path, uint32_t epochs, uint32_
 
     CHECK(pictures, "no memory");
     CHECK(config_load(&config, config_path, stderr) == 0, "cannot read %s", config_path);
-    CHECK(feed_open(&pictures->feed, &config->feeds[0], &pictures->feed, 1, &why) == 0, "%s", why.text);
-    pictures->field = &pictures->feed.fields[0];
-    pictures->n = pictures->feed.samples;
+    pictures->feed = feed_create(config, &config->feeds[0]);
+    CHECK(pictures->feed && feed_open(pictures->feed, &(struct feed_env){ .others = NULL }, &why) == 0, "%s", why.text);
+    pictures->field = &pictures->feed->fields[0];
+    pictures->n = pictures->feed->samples;
     pictures->epochs = epochs;
     pictures->slots = slots;
-    CHECK(pictures->field->decode->worker_open(&pictures->state, pictures->field,
-                                               touched(pictures->field->decode->codec_bytes(pictures->field))) == 0,
-          "no memory");
+    CHECK(pictures->field->decode->worker_open(&pictures->state, pictures->field) == 0, "no memory");
+    pictures->codec = touched(pictures->field->decode->codec_bytes(pictures->field));
     pictures->rows = shared_memory(slots * pictures->n * pictures->field->row_bytes);
     memset(pictures->rows, 0, slots * pictures->n * pictures->field->row_bytes);
     read_files(pictures);
@@ -281,14 +282,15 @@ static void *make_row(struct pictures *pictures, uint32_t epoch, uint64_t positi
 {
     const struct crop *crop = &pictures->crops[epoch * pictures->n + position];
     const struct file *file = &pictures->files[crop->id];
-    struct sample_value value = { file->bytes, file->size, &pictures->feed.parts[pictures->field->part] };
-    const struct row_key key = { .seed = pictures->feed.config->seed, .epoch = epoch, .id = crop->id };
+    struct sample_value value = { file->bytes, file->size, &pictures->feed->parts[pictures->field->part] };
+    const struct row_key key = { .seed = pictures->feed->config->seed, .epoch = epoch, .id = crop->id };
     void *row = row_place(pictures, epoch, position);
     struct problem why;
 
     if (read)
         read_file(pictures, crop->id, &value);
-    CHECK(pictures->field->decode->row(pictures->state, pictures->field, &value, &key, row, &why) >= 0, "%s", why.text);
+    CHECK(pictures->field->decode->row(pictures->state, pictures->codec, pictures->field, &value, &key, row, &why) >= 0, "%s",
+          why.text);
     return row;
 }
 

@@ -32,7 +32,7 @@ static void *params_of(const struct setting *rows, size_t size, const char *name
 
 static const struct decode_ops *image;
 static struct field fields[2];
-static void *states[2];
+static void *states[2], *codec;
 
 static void prepare(void)
 {
@@ -55,8 +55,9 @@ static void prepare(void)
                 field->n_transforms = 1;
             }
         assert(image->prepare(field, &part, &why) == 0);
-        assert(image->worker_open(&states[f], field, aligned_alloc(64, image->codec_bytes(field))) == 0);
+        assert(image->worker_open(&states[f], field) == 0);
     }
+    codec = aligned_alloc(64, image->codec_bytes(&fields[0])); /* both ask for the same */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -74,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         prepare();
     value = (struct sample_value){ .data = data + 1, .size = size - 1 };
     row = malloc(fields[f].row_bytes); /* its own block, so that ASan sees a write past the end */
-    rc = image->row(states[f], &fields[f], &value, &key, row, &why);
+    rc = image->row(states[f], codec, &fields[f], &value, &key, row, &why);
     assert(rc == 0 || (rc < 0 && why.text[0]));
     free(row);
     return 0;

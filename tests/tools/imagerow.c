@@ -127,7 +127,7 @@ int main(int argc, char **argv)
     struct problem why = { "" };
     struct field field = { 0 };
     const struct sample_part part = { .name = "image", .kind = PART_ENCODED };
-    void *state = NULL, *row = NULL;
+    void *state = NULL, *row = NULL, *codec = NULL;
     if (argc < 5) {
         fprintf(stderr, "usage: imagerow FILE SEED DTYPE chw|hwc [NAME[:SETTING=VALUE[/VALUE]...]]...\n");
         return 2;
@@ -139,12 +139,13 @@ int main(int argc, char **argv)
     struct sample_value value = { .part = &part };
     value.data = read_file(argv[1], &value.size);
     row = malloc(field.row_bytes);
-    if (!value.data || !row || field.decode->worker_open(&state, &field, NULL) < 0) {
+    codec = aligned_alloc(64, field.decode->codec_bytes(&field));
+    if (!value.data || !row || !codec || field.decode->worker_open(&state, &field) < 0) {
         fprintf(stderr, "imagerow: %s: cannot be read, or no memory\n", argv[1]);
         return 1;
     }
     const struct row_key key = { .seed = strtoull(argv[2], NULL, 0) };
-    const int error = field.decode->row(state, &field, &value, &key, row, &why);
+    const int error = field.decode->row(state, codec, &field, &value, &key, row, &why);
     if (error)
         fprintf(stderr, "imagerow: %s: %s\n", argv[1], why.text);
     else
@@ -155,6 +156,7 @@ int main(int argc, char **argv)
         free((void *)field.transforms[i].params);
     free((void *)field.decode_params);
     free((void *)value.data);
+    free(codec);
     free(row);
     return failed;
 }

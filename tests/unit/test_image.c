@@ -246,7 +246,7 @@ static void setup_open(struct setup *setup)
         fail_msg("%s", why.text);
     setup->codec = aligned_alloc(64, decode_image.codec_bytes(&setup->field));
     memset(setup->codec, 0xa5, decode_image.codec_bytes(&setup->field)); /* as full of others' pixels as it may be */
-    assert_int_equal(decode_image.worker_open(&setup->state, &setup->field, setup->codec), 0);
+    assert_int_equal(decode_image.worker_open(&setup->state, &setup->field), 0);
 }
 
 static void setup_fini(struct setup *setup)
@@ -261,7 +261,7 @@ static void setup_fini(struct setup *setup)
 static int setup_row(struct setup *setup, const void *data, size_t size, uint64_t id, void *row, struct problem *why)
 {
     const struct sample_value value = { data, size, &setup->part };
-    return decode_image.row(setup->state, &setup->field, &value, &(struct row_key){ .seed = 3, .id = id }, row, why);
+    return decode_image.row(setup->state, setup->codec, &setup->field, &value, &(struct row_key){ .seed = 3, .id = id }, row, why);
 }
 
 static void test_purity(void **state)
@@ -273,7 +273,7 @@ static void test_purity(void **state)
     add(&setup, &transform_normalize, "mean=0.485/0.456/0.406 std=0.229/0.224/0.225");
     setup_open(&setup);
     other = setup;
-    assert_int_equal(decode_image.worker_open(&other.state, &other.field, other.codec), 0);
+    assert_int_equal(decode_image.worker_open(&other.state, &other.field), 0);
     assert_int_equal(setup.field.row_bytes, 64 * 64 * 3 * 2);
     assert_true(setup.field.is_image && setup.field.ndim == 3 && setup.field.shape[0] == 3 && setup.field.std[0] == 0.229f);
     uint8_t *rows[3];
@@ -604,7 +604,7 @@ static int raw(enum dtype from, enum dtype to, const void *data, size_t n, void 
     if (error)
         return error;
     assert_true(field.ndim == 1 && field.shape[0] == (int64_t)n && field.row_bytes == n * dtype_table[to].size);
-    return decode_raw.row(NULL, &field, &value, &(struct row_key){ 0 }, row, &why);
+    return decode_raw.row(NULL, NULL, &field, &value, &(struct row_key){ 0 }, row, &why);
 }
 
 static void test_raw(void **state)
@@ -653,10 +653,10 @@ static void test_raw_bytes(void **state)
     assert_int_equal(decode_raw.prepare(&field, &part, &why), 0);
     assert_int_equal(field.row_bytes, 6);
     struct sample_value value = { "abcdef", 6, &part };
-    assert_int_equal(decode_raw.row(NULL, &field, &value, &(struct row_key){ 0 }, row, &why), 0);
+    assert_int_equal(decode_raw.row(NULL, NULL, &field, &value, &(struct row_key){ 0 }, row, &why), 0);
     assert_memory_equal(row, "abcdef", 6);
     value.size = 5;
-    assert_int_equal(decode_raw.row(NULL, &field, &value, &(struct row_key){ 0 }, row, &why), -EMSGSIZE);
+    assert_int_equal(decode_raw.row(NULL, NULL, &field, &value, &(struct row_key){ 0 }, row, &why), -EMSGSIZE);
     field.dtype = DTYPE_F32;
     assert_int_equal(decode_raw.prepare(&field, &part, &why), -EINVAL);
 }

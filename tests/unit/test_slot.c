@@ -104,7 +104,7 @@ static void world_open(uint64_t seed, uint32_t n_slots, uint32_t rows, uint64_t 
     here->feed.ids_offset = here->feed.used_ids_offset = here->feed.flags_offset = (uint64_t)rows * 8;
     here->feed.slot_bytes = ((uint64_t)rows * 25 + PF_PAGE) / PF_PAGE * PF_PAGE;
     pthread_mutex_init(&here->feed.lock, NULL);
-    assert_int_equal(feed_start(&here->feed, n_slots, SEGMENT_MEMFD, &why), 0);
+    assert_int_equal(feed_start(&here->feed, n_slots, SEGMENT_MEMFD, 0, &why), 0);
     assert_int_equal(loop_create(&here->loop), 0);
 }
 
@@ -116,6 +116,7 @@ static void world_close(void)
     slots_destroy(&here->feed);
     order_destroy(here->feed.order);
     segment_destroy(&here->feed.segment);
+    free(here->feed.states);
     loop_destroy(here->loop);
     free(here);
     here = NULL;

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+/* See reload.h. One change at a time, in steps that alternate between a chore's thread and the main thread:
+ *
+ *     LISTING (chore) -> PLANNED (main: budget; retires) -> MAKING (chore) -> published or failed (main)
+ *
+ * While a chore runs it alone may touch the new feeds and the ending ones; daemon->feeds does not change meanwhile. */
+#include "reload.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "chore.h"
+#include "consumer.h"
+#include "memory.h"
+#include "notify.h"
+
+#define STATUS_MS 500
+
+struct change {
+    struct chore chore;
+    struct daemon *daemon;
+    struct reload_ask ask;
+    struct config *config;
+    struct memory_plan plan; /* also: the new set, in the configuration's order; a kept feed is RUNNING, a new one OPENING */
+    uint32_t n_ending;
+    struct feed **ending; /* no longer in daemon->feeds */
+    struct source_progress progress;
+    const char *listing; /* atomic: name of the feed that is being listed */
+    struct watch timer;  /* says how far it is */
+    FILE *errors, *report;
+    char *errors_text, *report_text;
+    size_t errors_size, report_size;
+    int rc;
+};
+
+/* A retired feed that ends by itself. */
+struct ending {
+    struct chore chore;
+    struct ending *next;
+    struct daemon *daemon;
+    struct feed *feed;
+};
+
+/* ---- listing: on the chore's thread ----------------------------------------------------------------------------------- */
+
+static struct feed *running_feed(const struct daemon *daemon, const char *name)
+{
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        if (daemon->feeds[f]->state == FEED_RUNNING && strcmp(daemon->feeds[f]->config->name, name) == 0)
+            return daemon->feeds[f];
+    return NULL;
+}
+
+static bool is_new(const struct change *change, const char *name)
+{
+    for (uint32_t f = 0; name && f < change->plan.n_feeds; f++)
+        if (change->plan.feeds[f] && strcmp(change->plan.feeds[f]->config->name, name) == 0)
+            return change->plan.feeds[f]->state == FEED_OPENING;
+    return false;
+}
+
+/* Whether the running feed may stay as it is; says why not. */
+static bool stays(struct change *change, const struct feed *old, const struct config_feed *config)
+{
+    char *changes;
+    bool same;
+
+    if (!old)
+        return false;
+    changes = config_feed_changes(old->config, config);
+    same = changes && !*changes;
+    if (changes && *changes)
+        fprintf(change->report, "feed '%s' has changed, for new jobs:\n%s", config->name, changes);
+    free(changes);
+    if (same && change->ask.rescan && (!*change->ask.feed || strcmp(change->ask.feed, config->name) == 0)) {
+        fprintf(change->report, "feed '%s' is listed anew, for new jobs\n", config->name);
+        return false;
+    }
+    if (same && is_new(change, config->classes_of)) {
+        fprintf(change->report, "feed '%s' takes its classes from '%s', which has changed\n", config->name, config->classes_of);
+        return false;
+    }
+    return same;
+}
+
+static int list_feed(struct change *change, uint32_t f)
+{
+    const struct config_feed *config = &change->config->feeds[f];
+    struct feed *old = running_feed(change->daemon, config->name), *feed;
+    const struct feed_env env = { .others = change->plan.feeds,
+                                  .n_others = change->plan.n_feeds,
+                                  .state = change->daemon->state,
+                                  .rescan = change->ask.rescan,
+                                  .progress = &change->progress };
+    struct problem why = { "" };
+    int rc;
+
+    if (stays(change, old, config)) {
+        change->plan.feeds[f] = old;
+        return 0;
+    }
+    __atomic_store_n(&change->progress.listed, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&change->listing, config->name, __ATOMIC_RELEASE);
+    feed = feed_create(change->config, config);
+    rc = feed ? feed_open(feed, &env, &why) : problem_set(&why, -ENOMEM, "no memory");
+    change->plan.feeds[f] = feed;
+    if (rc < 0)
+        fprintf(change->errors, "%s:%u:%u: feed '%s': %s\n", config->source_mark.file, config->source_mark.line,
+                config->source_mark.column, config->name, why.text);
+    else if (!old)
+        fprintf(change->report, "feed '%s' is new: %" PRIu64 " samples\n", config->name, feed->samples);
+    return rc;
+}
+
+static void list(struct chore *chore)
+{
+    struct change *change = (struct change *)chore;
+    const struct daemon *daemon = change->daemon;
+
+    if (!change->config)
+        change->rc = config_load(&change->config, daemon->config->files[0], change->errors);
+    if (change->rc < 0)
+        return;
+    change->plan.n_feeds = change->config->n_feeds;
+    change->plan.feeds = calloc(change->config->n_feeds + 1, sizeof(*change->plan.feeds));
+    change->plan.slots = calloc(change->config->n_feeds + 1, sizeof(*change->plan.slots));
+    change->ending = calloc(daemon->n_feeds + 1, sizeof(*change->ending));
+    if (!change->plan.feeds || !change->plan.slots || !change->ending) {
+        change->rc = -ENOMEM;
+        return;
+    }
+    for (int needs_others = 0; needs_others <= 1; needs_others++)
+        for (uint32_t f = 0; f < change->config->n_feeds; f++)
+            if ((change->config->feeds[f].classes_of != NULL) == needs_others) {
+                int rc = list_feed(change, f);
+
+                change->rc = rc < 0 ? rc : change->rc;
+            }
+    __atomic_store_n(&change->listing, NULL, __ATOMIC_RELEASE);
+}
+
+/* ---- the end of a change ---------------------------------------------------------------------------------------------- */
+
+static void destroy(struct change *change)
+{
+    for (uint32_t f = 0; f < change->plan.n_feeds; f++)
+        if (change->plan.feeds && change->plan.feeds[f] && change->plan.feeds[f]->state == FEED_OPENING)
+            feed_destroy(change->plan.feeds[f]);
+    for (uint32_t f = 0; f < change->n_ending; f++)
+        feed_destroy(change->ending[f]);
+    if (change->timer.fd >= 0) {
+        loop_remove(change->daemon->loop, &change->timer);
+        close(change->timer.fd);
+    }
+    if (change->errors)
+        fclose(change->errors);
+    if (change->report)
+        fclose(change->report);
+    free(change->errors_text);
+    free(change->report_text);
+    free(change->plan.feeds);
+    free(change->plan.slots);
+    free(change->ending);
+    config_destroy(change->config);
+    free(change);
+}
+
+/* The sentence of the status, when nothing special is going on. */
+static void say(struct daemon *daemon)
+{
+    snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %llu of %llu MiB in use", daemon->n_feeds,
+             workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20),
+             (unsigned long long)(daemon->budget >> 20));
+    notify_status(daemon->status);
+}
+
+static void end(struct change *change)
+{
+    struct daemon *daemon = change->daemon;
+
+    fflush(change->errors);
+    fflush(change->report);
+    daemon->change = NULL;
+    say(daemon);
+    if (change->ask.ended)
+        change->ask.ended(change->ask.context, change->rc, change->rc < 0 ? change->errors_text : change->report_text);
+    destroy(change);
+}
+
+/* ---- making: on the chore's thread ------------------------------------------------------------------------------------ */
+
+static void make(struct chore *chore)
+{
+    struct change *change = (struct change *)chore;
+    struct daemon *daemon = change->daemon;
+    const uint32_t n_workers = workers_count(daemon->workers);
+    struct problem why = { "" };
+    int rc;
+
+    if (change->n_ending > 0)
+        workers_pass(daemon->workers);
+    while (change->n_ending > 0)
+        feed_destroy(change->ending[--change->n_ending]);
+    rc = workers_make_room(daemon->workers, change->plan.buffer_bytes, change->plan.codec_bytes, &why);
+    for (uint32_t f = 0; f < change->plan.n_feeds && rc == 0; f++) {
+        struct feed *feed = change->plan.feeds[f];
+
+        if (feed->state != FEED_OPENING)
+            continue;
+        feed->bytes = feed_bytes(feed, change->plan.slots[f], n_workers);
+        rc = feed_start(feed, change->plan.slots[f], daemon->shm, n_workers, &why);
+    }
+    if (rc < 0)
+        fprintf(change->errors, "%s\n", why.text);
+    change->rc = rc;
+}
+
+/* ---- on the main thread ----------------------------------------------------------------------------------------------- */
+
+static void publish(struct change *change)
+{
+    struct daemon *daemon = change->daemon;
+    struct feed **feeds = calloc(change->plan.n_feeds + daemon->n_feeds + 1, sizeof(*feeds));
+    uint32_t n = 0;
+
+    if (!feeds) {
+        change->rc = -ENOMEM;
+        fputs("no memory for the list of feeds\n", change->errors);
+        return;
+    }
+    for (uint32_t f = 0; f < change->plan.n_feeds; f++) {
+        struct feed *feed = feeds[n++] = change->plan.feeds[f];
+        bool fresh = feed->state == FEED_OPENING;
+
+        feed->state = FEED_RUNNING;
+        feed->workers = daemon->workers;
+        feed->dirty = true;
+        if (fresh && feed->config->warm)
+            feed_warm(feed);
+    }
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        if (daemon->feeds[f]->state == FEED_RETIRED)
+            feeds[n++] = daemon->feeds[f];
+    free(daemon->feeds);
+    daemon->feeds = feeds;
+    daemon->n_feeds = n;
+    config_destroy(daemon->config);
+    daemon->config = config_ref(change->config);
+    memory_count(daemon);
+}
+
+static void made(struct chore *chore)
+{
+    struct change *change = (struct change *)chore;
+
+    if (change->rc == 0)
+        publish(change);
+    end(change);
+}
+
+/* Feeds that are not in the new set. Those whom nobody uses end at once, so that their memory is there for the new ones. */
+static void retire(struct change *change)
+{
+    struct daemon *daemon = change->daemon;
+    uint32_t n = 0;
+
+    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
+        struct feed *feed = daemon->feeds[f];
+        const bool gone = memory_ends(&change->plan, feed);
+
+        if (gone && !config_feed_find(change->config, feed->config->name) && feed->state == FEED_RUNNING)
+            fprintf(change->report, "feed '%s' is removed%s\n", feed->config->name,
+                    feed->consumers ? ", and serves the jobs that it has" : "");
+        if (gone)
+            feed->state = FEED_RETIRED;
+        if (gone && !feed->consumers) {
+            workers_forget(daemon->workers, feed);
+            change->ending[change->n_ending++] = feed;
+        } else {
+            daemon->feeds[n++] = feed;
+        }
+    }
+    daemon->n_feeds = n;
+}
+
+/* Settings of the daemon itself that only a start can change. */
+static void tell_restart(const struct change *change)
+{
+    const struct config_daemon *old = &change->daemon->config->daemon, *new = &change->config->daemon;
+
+    if (old->workers != new->workers)
+        fprintf(change->report, "daemon: workers: %" PRId64 " -> %" PRId64 " needs a restart\n", old->workers, new->workers);
+    if (old->memory != new->memory)
+        fprintf(change->report, "daemon: memory: %" PRIu64 " -> %" PRIu64 " needs a restart\n", old->memory, new->memory);
+    if (old->shm != new->shm)
+        fputs("daemon: shm needs a restart\n", change->report);
+}
+
+static void listed(struct chore *chore)
+{
+    struct change *change = (struct change *)chore;
+    struct problem why = { "" };
+
+    if (change->rc == 0) {
+        tell_restart(change);
+        change->rc = memory_plan(change->daemon, &change->plan, &why);
+        if (change->rc < 0)
+            fprintf(change->errors, "%s\n", why.text);
+    }
+    if (change->rc < 0) {
+        end(change);
+        return;
+    }
+    retire(change);
+    change->chore = (struct chore){ .run = make, .done = made };
+    chores_add(change->daemon->chores, &change->chore);
+}
+
+static void on_timer(struct watch *watch, uint32_t events)
+{
+    struct change *change = (struct change *)((char *)watch - offsetof(struct change, timer));
+    const char *listing = __atomic_load_n(&change->listing, __ATOMIC_ACQUIRE);
+    uint64_t count;
+
+    (void)events;
+    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    if (listing)
+        snprintf(change->daemon->status, sizeof(change->daemon->status), "feed '%s' is being listed: %" PRIu64 " samples so far",
+                 listing, __atomic_load_n(&change->progress.listed, __ATOMIC_RELAXED));
+    else
+        snprintf(change->daemon->status, sizeof(change->daemon->status), "memory is being made");
+    notify_status(change->daemon->status);
+}
+
+static int start_timer(struct change *change)
+{
+    const struct itimerspec every = { .it_interval = { .tv_nsec = STATUS_MS * 1000000 },
+                                      .it_value = { .tv_nsec = STATUS_MS * 1000000 } };
+
+    change->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .call = on_timer };
+    if (change->timer.fd < 0 || timerfd_settime(change->timer.fd, 0, &every, NULL) < 0)
+        return -errno;
+    return loop_add(change->daemon->loop, &change->timer, 0);
+}
+
+int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct problem *why)
+{
+    struct change *change;
+    int rc;
+
+    if (daemon->change)
+        return problem_set(why, -EBUSY, "a change is in progress (%s); try again when it has ended", daemon->status);
+    change = calloc(1, sizeof(*change));
+    if (!change)
+        return problem_set(why, -ENOMEM, "no memory for a change");
+    change->chore = (struct chore){ .run = list, .done = listed };
+    change->daemon = daemon;
+    change->ask = *ask;
+    change->config = ask->config;
+    change->errors = open_memstream(&change->errors_text, &change->errors_size);
+    change->report = open_memstream(&change->report_text, &change->report_size);
+    rc = start_timer(change);
+    if (!change->errors || !change->report || rc < 0) {
+        change->config = NULL;
+        destroy(change);
+        return problem_set(why, rc < 0 ? rc : -ENOMEM, "no memory or descriptors for a change");
+    }
+    daemon->change = change;
+    snprintf(daemon->status, sizeof(daemon->status), "the configuration is being read");
+    chores_add(daemon->chores, &change->chore);
+    return 0;
+}
+
+void reload_forget(struct daemon *daemon, const void *context)
+{
+    if (daemon->change && daemon->change->ask.context == context)
+        daemon->change->ask.ended = NULL;
+}
+
+/* ---- retired feeds ---------------------------------------------------------------------------------------------------- */
+
+static void end_feed(struct chore *chore)
+{
+    struct ending *ending = (struct ending *)chore;
+
+    workers_pass(ending->daemon->workers);
+    feed_destroy(ending->feed);
+    ending->feed = NULL;
+}
+
+static void feed_ended(struct chore *chore)
+{
+    struct ending *ending = (struct ending *)chore, **link = &ending->daemon->endings;
+
+    while (*link != ending)
+        link = &(*link)->next;
+    *link = ending->next;
+    free(ending);
+}
+
+void reload_reap(struct daemon *daemon)
+{
+    if (daemon->change)
+        return;
+    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
+        struct feed *feed = daemon->feeds[f];
+        struct ending *ending;
+
+        if (feed->state != FEED_RETIRED || feed->consumers)
+            continue;
+        ending = calloc(1, sizeof(*ending));
+        if (!ending)
+            return; /* at a later turn */
+        log_info("feed '%s' as it was before the reload has ended", feed->config->name);
+        workers_forget(daemon->workers, feed);
+        daemon->feeds[f--] = daemon->feeds[--daemon->n_feeds];
+        *ending = (struct ending){
+            .chore = { .run = end_feed, .done = feed_ended }, .next = daemon->endings, .daemon = daemon, .feed = feed
+        };
+        daemon->endings = ending;
+        memory_count(daemon);
+        say(daemon);
+        chores_add(daemon->chores, &ending->chore);
+    }
+}
+
+/* ---- the daemon's end, and --check ------------------------------------------------------------------------------------ */
+
+void reload_cancel(struct daemon *daemon)
+{
+    if (daemon->change)
+        __atomic_store_n(&daemon->change->progress.stop, true, __ATOMIC_RELAXED);
+}
+
+void reload_destroy(struct daemon *daemon)
+{
+    if (daemon->change)
+        destroy(daemon->change);
+    daemon->change = NULL;
+    while (daemon->endings) {
+        struct ending *ending = daemon->endings;
+
+        daemon->endings = ending->next;
+        feed_destroy(ending->feed);
+        free(ending);
+    }
+}
+
+int reload_check(struct config *config, FILE *errors)
+{
+    struct daemon none = { .config = config };
+    struct change change = { .daemon = &none, .config = config_ref(config), .timer = { .fd = -1 }, .errors = errors };
+    struct change *whole = malloc(sizeof(*whole));
+    int rc;
+
+    change.report = open_memstream(&change.report_text, &change.report_size);
+    if (!whole || !change.report) {
+        free(whole);
+        config_destroy(config);
+        return -ENOMEM;
+    }
+    *whole = change;
+    list(&whole->chore);
+    rc = whole->rc;
+    whole->errors = NULL;
+    destroy(whole);
+    return rc;
+}

@@ -473,6 +473,8 @@ static void test_good(void **state)
     assert_int_equal(tokens->stride, 1024);
     assert_int_equal(x->ndim, 3);
     assert_int_equal(x->shape[2], 224);
+    assert_int_equal(config->feeds[3].fields[0].field.ndim, 3);
+    assert_int_equal(config->feeds[3].fields[0].field.shape[2], 224);
     config_destroy(config);
 }
 

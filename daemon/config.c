@@ -85,7 +85,7 @@ static void read_feeds(struct reader *reader, struct config *config, yaml_node_t
     if (reader_is_empty(map))
         return;
     if (map->type != YAML_MAPPING_NODE) {
-        reader_error(reader, &mark, "'feeds' is %s; it must be a map from names to feeds", reader_type(map));
+        reader_error(reader, &mark, "'feeds' is %s; it must be a map from names to feeds", reader_type(reader, map));
         return;
     }
     for (const yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top; pair++)
@@ -111,8 +111,7 @@ static void nested_top(struct reader *reader, struct reader_section *section, co
         read_feeds(reader, config, value);
 }
 
-/* Errors are the reader's; the return value says only whether the file could be read at all. */
-static int read_file(struct reader *reader, struct config *config, uint32_t index)
+static void read_file(struct reader *reader, struct config *config, uint32_t index)
 {
     const struct setting *table = index ? config_drop_in_table : config_top_table;
     struct config_top top = { .version = 0 };
@@ -123,18 +122,21 @@ static int read_file(struct reader *reader, struct config *config, uint32_t inde
         .owner = config,
     };
     struct config_mark *marks = section.tables[0].marks;
-    int rc = reader_open_file(reader, config->files[index], index);
-    if (rc == 0 && marks) {
+    if (reader_open_file(reader, config->files[index]) == 0 && marks) {
         yaml_node_t *root = yaml_document_get_root_node(reader->document);
         struct config_mark mark = root ? reader_mark(reader, root) : (struct config_mark){ config->files[index], 1, 1 };
         reader_section(reader, &section, root, &mark);
+        if (index == 0)
+            config->version_mark = marks[0];
         if (marks[0].line && top.version && top.version != CONFIG_VERSION)
-            reader_error(reader, &marks[0], "version %lld is not known to this pfeedd; it reads version %d",
-                         (long long)top.version, CONFIG_VERSION);
+            reader_error(reader, &marks[0],
+                         "version %lld is not known to this pfeedd; it reads version %d, so write 'version: %d'",
+                         (long long)top.version, CONFIG_VERSION, CONFIG_VERSION);
+    } else {
+        reader->unread = true;
     }
     free(marks);
     reader_close_file(reader);
-    return rc;
 }
 
 /* --- files ---------------------------------------------------------------------------------------------------------------- */
@@ -152,15 +154,27 @@ static int add_file(struct config *config, const char *folder, const char *name)
     return 0;
 }
 
+static bool ends_in(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return name[0] != '.' && n > m && strcasecmp(name + n - m, end) == 0;
+}
+
+/* Also those that somebody may think to be one. */
 static int is_drop_in(const struct dirent *entry)
 {
-    size_t n = strlen(entry->d_name);
-    return entry->d_name[0] != '.' && n > 5 && strcmp(entry->d_name + n - 5, ".yaml") == 0;
+    return ends_in(entry->d_name, ".yaml") || ends_in(entry->d_name, ".yml");
 }
 
 static int bytewise(const struct dirent **a, const struct dirent **b)
 {
     return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void not_read(struct config *config, const char *folder, const char *name)
+{
+    struct config_mark mark = { .file = config->files[0], .line = 1, .column = 1 };
+    config_warning(config, &mark, "%s/%s is not read; let its name end in .yaml, or remove it", folder, name);
 }
 
 static void add_drop_ins(struct reader *reader, struct config *config, const char *path)
@@ -178,7 +192,10 @@ static void add_drop_ins(struct reader *reader, struct config *config, const cha
         reader_error(reader, &mark, "cannot list %s: %s; check its permissions", folder, strerror(errno));
     }
     for (int i = 0; i < n; i++) {
-        if (add_file(config, folder, entries[i]->d_name) < 0)
+        const char *name = entries[i]->d_name;
+        if (strcmp(name + strlen(name) - 5, ".yaml") != 0)
+            not_read(config, folder, name);
+        else if (add_file(config, folder, name) < 0)
             reader->no_memory = true;
         free(entries[i]);
     }
@@ -207,6 +224,8 @@ static void check_classes_of(struct reader *reader, const struct config *config,
     nearest_init(&nearest, feed->classes_of);
     for (uint32_t i = 0; i < config->n_feeds; i++)
         nearest_offer(&nearest, config->feeds[i].name);
+    if (!other && reader->unread)
+        return; /* it may stand in the file that could not be read */
     if (!other && nearest.best)
         reader_error(reader, mark, "'classes_of' names no feed: '%.60s'; did you mean '%s'?", feed->classes_of, nearest.best);
     else if (!other)
@@ -219,17 +238,20 @@ static void check_classes_of(struct reader *reader, const struct config *config,
         reader_error(reader, mark, "'classes_of' leads back to this feed; let one of them number the classes by itself");
 }
 
-static void check_whole(struct reader *reader, const struct config *config)
+static void check_whole(struct reader *reader, struct config *config)
 {
     for (uint32_t i = 0; i < config->n_feeds; i++) {
-        const struct config_feed *feed = &config->feeds[i];
+        struct config_feed *feed = &config->feeds[i];
+        uint32_t before = config->n_errors;
         if (!feed->source || !feed->classes_of || !feed->source_type_marks)
             continue;
-        /* Errors are printed by file: say whose this one is. */
-        reader->file_index = 0;
-        while (strcmp(config->files[reader->file_index], feed->mark.file) != 0)
-            reader->file_index++;
         check_classes_of(reader, config, feed);
+        if (config->n_errors != before || !config_feed_find(config, feed->classes_of))
+            feed->bad = feed->source_bad = true;
+    }
+    if (config->n_feeds == 0 && config->n_errors == 0) {
+        struct config_mark mark = { .file = config->files[0], .line = 1, .column = 1 };
+        config_warning(config, &mark, "there is no feed, so that nothing can be served; add one under 'feeds'");
     }
 }
 
@@ -242,6 +264,7 @@ static void destroy(struct config *config)
     free(config->files);
     setting_release(config_daemon_table, &config->daemon);
     free(config->daemon.marks);
+    free(config->complaints);
     free(config->feeds);
     free(config);
 }
@@ -258,32 +281,25 @@ void config_destroy(struct config *config)
         destroy(config);
 }
 
-int config_load(struct config **out, const char *path, FILE *errors)
+int config_load(struct config **out, const char *path)
 {
     struct reader reader = { .file = path };
-    struct config *config = calloc(1, sizeof *config);
+    struct config *config = reader.config = calloc(1, sizeof *config);
     if (config)
         config->refs = 1;
     int rc = config ? add_file(config, "", path) : -ENOMEM;
-    if (rc < 0)
-        goto destroy;
+    if (rc < 0) {
+        config_destroy(config);
+        return rc;
+    }
     config->daemon.marks = reader_marks_for(&reader, config_daemon_table);
     add_drop_ins(&reader, config, path);
-    rc = reader.no_memory ? -ENOMEM : read_file(&reader, config, 0);
-    for (uint32_t i = 1; i < config->n_files && !reader.no_memory; i++)
+    for (uint32_t i = 0; i < config->n_files && !reader.no_memory; i++)
         read_file(&reader, config, i);
     if (!reader.no_memory)
         check_whole(&reader, config);
-    if (reader.no_memory)
-        rc = -ENOMEM;
-    else if (rc == 0 && reader.total)
-        rc = -EINVAL;
-destroy:
-    reader_print_errors(&reader, errors);
-    reader_fini(&reader);
-    if (rc < 0)
-        config_destroy(config);
-    else
-        *out = config;
-    return rc;
+    reader_close_file(&reader);
+    config->no_memory |= reader.no_memory;
+    *out = config;
+    return 0;
 }

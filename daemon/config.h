@@ -4,6 +4,7 @@
 #ifndef PFEED_CONFIG_H
 #define PFEED_CONFIG_H
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -51,6 +52,7 @@ struct config_field {
     struct source_want want; /* from, dtype, shape, length, stride */
     bool dtype_given;        /* else the part's own */
     struct config_mark mark; /* of the field's name */
+    bool bad;                /* there were errors in it; it holds no more than can be released */
     /* As written, for --dump-config. Params in `field` are owned here. */
     char *from, *dtype;
     struct setting_ints shape;
@@ -61,6 +63,7 @@ struct config_field {
 struct config_feed {
     char *name;
     struct config_mark mark, source_mark;
+    bool bad, source_bad; /* errors were found: anywhere in it, in its source */
     const struct source_ops *source;
     void *source_params;
     char *classes_of; /* another feed's name, or NULL */
@@ -85,25 +88,44 @@ struct config_feed {
     struct config_mark *marks, *shuffle_marks, *source_type_marks, *source_marks;
 };
 
+struct config_complaint;
+
 struct config {
     uint32_t refs; /* atomic */
     uint32_t n_files;
-    char **files; /* the main one first; marks point to these names */
+    char **files;                    /* the main one first; marks point to these names */
+    struct config_mark version_mark; /* of the main file's */
     struct config_daemon daemon;
     uint32_t n_feeds;
     struct config_feed *feeds; /* in the order of the file, then of feeds.d by name */
+    /* config_errors.c */
+    struct config_complaint *complaints;
+    uint32_t n_complaints, n_errors, n_warnings; /* kept; seen */
+    bool no_memory;
 };
 
-/* Reads path, then feeds.d of its folder (*.yaml, bytewise order). On any error every message is printed to errors
- * ("file:line:column: what is wrong; hint"), nothing is returned, and the result is -EINVAL (or -errno of opening path). */
-int config_load(struct config **out, const char *path, FILE *errors);
+/* Reads path, then feeds.d of its folder (*.yaml, bytewise order). 0 also where there are errors: then feeds that are `bad` hold
+ * what could be read, so that the rest of them can be checked, too, before config_report shows all. Else -ENOMEM. */
+int config_load(struct config **out, const char *path);
+/* Errors and warnings may be added until config_report. */
+void config_error(struct config *config, const struct config_mark *mark, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void config_verror(struct config *config, const struct config_mark *mark, const char *format, va_list args);
+void config_warning(struct config *config, const struct config_mark *mark, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Prints them in the order of files, lines and columns: "file:line:column: what is wrong; hint", with "warning: " before what
+ * is only odd. 0, or -EINVAL or -ENOMEM where the configuration cannot be used. */
+int config_report(struct config *config, FILE *to);
+/* Where the row called name was given; line 0: it was not, or there is no such row. */
+struct config_mark config_mark_of(const struct setting *rows, const struct config_mark *marks, const char *name);
+void config_place(const struct config_mark *mark, char *text, size_t size);                /* "file:line" */
 const struct config_feed *config_feed_find(const struct config *config, const char *name); /* NULL: there is none */
 /* It stays until the last who refers to it lets go; loading gives the first reference. Any thread. */
 struct config *config_ref(struct config *config);
 void config_destroy(struct config *config); /* lets go; NULL is fine */
 /* What differs between two forms of a feed, a line "key: old -> new" each, to be freed; "" where nothing does; NULL: no memory. */
 char *config_feed_changes(const struct config_feed *old, const struct config_feed *new);
-/* Every value in force as YAML, each with a comment that says where it comes from (default, or file:line). */
+/* Every value in force as YAML, each with a comment that says where it comes from (default, or file:line). There are no errors. */
 void config_dump(const struct config *config, FILE *to);
 void config_dump_feed(const struct config_feed *feed, FILE *to); /* its part of that */
 /* The tables as text: for --help and the manual. */

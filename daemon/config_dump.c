@@ -11,8 +11,10 @@
 
 static void print_mark(const struct config_mark *mark, FILE *to)
 {
+    char place[512];
+    config_place(mark, place, sizeof place);
     if (mark->line)
-        fprintf(to, " # %s:%u\n", mark->file, mark->line);
+        fprintf(to, " # %s\n", place);
     else
         fputs(" # default\n", to);
 }
@@ -49,7 +51,10 @@ static void dump_field(const struct config_field *field, FILE *to)
     for (const struct setting *row = config_field_table; row->name; row++) {
         const struct config_mark *mark = &field->marks[row - config_field_table];
         if (strcmp(row->name, "decode") == 0) {
-            fputs(f->decode->settings->name ? "        decode:\n          " : "        decode: ", to);
+            fputs("        decode:", to);
+            if (f->decode->settings->name)
+                print_mark(mark, to);
+            fputs(f->decode->settings->name ? "          " : " ", to);
             dump_plugin(f->decode->name, f->decode->settings, f->decode_params, field->decode_marks, mark, 12, to);
         } else if (strcmp(row->name, "transforms") == 0) {
             fprintf(to, "        transforms:%s", f->n_transforms ? "" : " []");
@@ -102,7 +107,9 @@ void config_dump_feed(const struct config_feed *feed, FILE *to)
 
 void config_dump(const struct config *config, FILE *to)
 {
-    fprintf(to, "version: %d\ndaemon:\n", CONFIG_VERSION);
+    fprintf(to, "version: %d", CONFIG_VERSION);
+    print_mark(&config->version_mark, to);
+    fputs("daemon:\n", to);
     dump_table(config_daemon_table, &config->daemon, config->daemon.marks, 2, to);
     fputs(config->n_feeds ? "feeds:\n" : "feeds: {}\n", to);
     for (uint32_t i = 0; i < config->n_feeds; i++)

@@ -32,7 +32,7 @@ static void read_source(struct reader *reader, struct config_feed *feed, yaml_no
     reader_name_list(source_name, known, sizeof known);
     if (map->type != YAML_MAPPING_NODE) {
         reader_error(reader, &mark, "'source' is %s; it must be a map such as '{ type: directory, path: /data }'",
-                     reader_is_empty(map) ? "empty" : reader_type(map));
+                     reader_type(reader, map));
         return;
     }
     for (const yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top; pair++) {
@@ -134,8 +134,10 @@ static void nested_feed(struct reader *reader, struct reader_section *section, c
 {
     struct config_feed *feed = section->owner;
     if (strcmp(row->name, "source") == 0) {
+        uint32_t before = reader->config->n_errors;
         feed->source_mark = feed->marks[row - config_feed_table];
         read_source(reader, feed, value);
+        feed->source_bad = reader->config->n_errors != before;
     } else if (strcmp(row->name, "shuffle") == 0) {
         read_shuffle(reader, feed, value);
     } else if (strcmp(row->name, "fields") == 0) {
@@ -148,7 +150,7 @@ static void nested_feed(struct reader *reader, struct reader_section *section, c
 void config_feed_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map)
 {
     char what[CONFIG_NAME_MAX + 16];
-    uint32_t before = reader->total;
+    uint32_t before = reader->config->n_errors;
     snprintf(what, sizeof what, "feed '%s'", feed->name);
     feed->marks = reader_marks_for(reader, config_feed_table);
     struct reader_section section = {
@@ -158,10 +160,13 @@ void config_feed_read(struct reader *reader, struct config_feed *feed, yaml_node
         .owner = feed,
     };
     reader_section(reader, &section, map, &feed->mark);
-    if (reader->no_memory || (!feed->deliver && reader->total != before))
+    feed->bad = reader->no_memory || reader->config->n_errors != before;
+    feed->source_bad |= !feed->source || reader->no_memory;
+    if (reader->no_memory || (!feed->deliver && feed->bad))
         return;
-    struct config_mark mark = reader_mark_of(config_feed_table, feed->marks, "deliver");
-    reader_find_word(reader, &mark, "deliver mode", deliver_name, feed->deliver ? feed->deliver : "");
+    struct config_mark mark = config_mark_of(config_feed_table, feed->marks, "deliver");
+    if (reader_find_word(reader, &mark, "deliver mode", deliver_name, feed->deliver ? feed->deliver : "") < 0)
+        feed->bad = true;
 }
 
 void config_feed_release(struct config_feed *feed)

@@ -39,15 +39,14 @@ static void read_decode(struct reader *reader, struct config_field *field, yaml_
     field->field.decode_params = params;
 }
 
-static void read_transform(struct reader *reader, struct config_field *field, yaml_node_t *node, struct plan_size *size)
+static void read_transform(struct reader *reader, struct config_field *field, yaml_node_t *node)
 {
     yaml_node_t *settings;
     const char *word = reader_named(reader, node, "a transform", &settings);
     struct config_mark mark = reader_mark(reader, node);
     int index = word ? reader_find_word(reader, &mark, "transform", transform_name, word) : -1;
-    uint32_t n = field->field.n_transforms, before;
+    uint32_t n = field->field.n_transforms;
     struct transform_use *use = &field->field.transforms[n];
-    struct problem why;
     char what[96];
     void *params = NULL;
     if (index < 0)
@@ -58,22 +57,17 @@ static void read_transform(struct reader *reader, struct config_field *field, ya
     field->transform_mark[n] = mark;
     field->field.n_transforms++;
     snprintf(what, sizeof what, "transform '%s'", word);
-    before = reader->total;
     reader_params(reader, what, use->ops->settings, use->ops->params_size, settings, &mark, &params, &field->transform_marks[n]);
     use->params = params;
-    /* The decoder checks again when it follows the sizes; here the place in the file is known. */
-    if (reader->total == before && !reader->no_memory && use->ops->check && use->ops->check(params, size, &why) < 0)
-        reader_error(reader, &mark, "%s: %s", what, why.text);
 }
 
 static void read_transforms(struct reader *reader, struct config_field *field, yaml_node_t *list)
 {
-    struct plan_size size = { 0 };
     if (!list || reader_is_empty(list))
         return;
     struct config_mark mark = reader_mark(reader, list);
     if (list->type != YAML_SEQUENCE_NODE) {
-        reader_error(reader, &mark, "'transforms' is %s; it must be a list ('- name' lines)", reader_type(list));
+        reader_error(reader, &mark, "'transforms' is %s; it must be a list ('- name' lines)", reader_type(reader, list));
         return;
     }
     for (const yaml_node_item_t *item = list->data.sequence.items.start; item < list->data.sequence.items.top; item++) {
@@ -81,7 +75,7 @@ static void read_transforms(struct reader *reader, struct config_field *field, y
             reader_error(reader, &mark, "'transforms' holds too many; give at most %d", FIELD_TRANSFORMS);
             return;
         }
-        read_transform(reader, field, reader_node(reader, *item), &size);
+        read_transform(reader, field, reader_node(reader, *item));
     }
 }
 
@@ -102,7 +96,7 @@ static const char *dtype_name(uint32_t i)
 static void finish_field(struct reader *reader, struct config_field *field)
 {
     struct source_want *want = &field->want;
-    struct config_mark mark = reader_mark_of(config_field_table, field->marks, "dtype");
+    struct config_mark mark = config_mark_of(config_field_table, field->marks, "dtype");
     want->dtype = field->field.dtype = DTYPES;
     if (field->dtype && strcmp(field->dtype, "auto") != 0) {
         int index = reader_find_word(reader, &mark, "dtype", dtype_name, field->dtype);
@@ -110,7 +104,7 @@ static void finish_field(struct reader *reader, struct config_field *field)
         if (index >= 0)
             want->dtype = field->field.dtype = (enum dtype)index;
     }
-    mark = reader_mark_of(config_field_table, field->marks, "from");
+    mark = config_mark_of(config_field_table, field->marks, "from");
     if (!field->from && !(field->from = strdup(field->field.name))) {
         reader->no_memory = true;
         return;
@@ -124,9 +118,26 @@ static void finish_field(struct reader *reader, struct config_field *field)
         want->shape[i] = field->field.shape[i] = field->shape.v[i];
 }
 
+/* The decoder checks again when it follows the sizes; here the places in the file are known, and no source is needed. */
+static void check_transforms(struct reader *reader, const struct config_field *field)
+{
+    struct plan_size size = { .whole_numbers = field->dtype_given && field->want.dtype == DTYPE_U8 };
+    for (uint32_t i = 0; i < field->field.n_transforms; i++) {
+        const struct transform_use *use = &field->field.transforms[i];
+        struct config_mark mark = field->transform_mark[i], key = { .line = 0 };
+        struct problem why;
+        if (use->ops->check(use->params, &size, &why) == 0)
+            continue;
+        if (why.key && why.want < 0)
+            key = config_mark_of(use->ops->settings, field->transform_marks[i], why.key);
+        reader_error(reader, key.line ? &key : &mark, "%s", why.text);
+    }
+}
+
 static void read_field(struct reader *reader, struct config_field *field, yaml_node_t *map)
 {
     char what[NAME_SIZE + 16];
+    uint32_t before = reader->config->n_errors;
     snprintf(what, sizeof what, "field '%s'", field->field.name);
     field->marks = reader_marks_for(reader, config_field_table);
     struct reader_section section = {
@@ -138,6 +149,9 @@ static void read_field(struct reader *reader, struct config_field *field, yaml_n
     reader_section(reader, &section, map, &field->mark);
     if (!reader->no_memory)
         finish_field(reader, field);
+    if (!reader->no_memory && reader->config->n_errors == before)
+        check_transforms(reader, field);
+    field->bad = reader->no_memory || reader->config->n_errors != before;
 }
 
 static bool good_field_name(const char *name)
@@ -155,7 +169,7 @@ void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_no
     struct config_mark mark = reader_mark(reader, map);
     if (map->type != YAML_MAPPING_NODE || map->data.mapping.pairs.start == map->data.mapping.pairs.top) {
         reader_error(reader, &mark, "'fields' is %s; give at least one field, such as 'image: { decode: image }'",
-                     map->type == YAML_MAPPING_NODE || reader_is_empty(map) ? "empty" : reader_type(map));
+                     map->type == YAML_MAPPING_NODE ? "empty" : reader_type(reader, map));
         return;
     }
     feed->fields = calloc(CONFIG_FIELDS_MAX, sizeof *feed->fields);

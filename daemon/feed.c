@@ -21,145 +21,6 @@ int64_t feed_now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static uint64_t round_up(uint64_t value, uint64_t to)
-{
-    return (value + to - 1) / to * to;
-}
-
-/* Fields first, each on a line of its own, then what every row has. */
-static void lay_out(struct feed *feed)
-{
-    uint64_t at = 0;
-
-    for (uint32_t f = 0; f < feed->n_fields; f++) {
-        feed->field_offsets[f] = at;
-        at += round_up((uint64_t)feed->batch * feed->fields[f].row_bytes, PF_LINE);
-    }
-    feed->ids_offset = at;
-    at += round_up((uint64_t)feed->batch * sizeof(uint64_t), PF_LINE);
-    feed->used_ids_offset = at;
-    at += round_up((uint64_t)feed->batch * sizeof(uint64_t), PF_LINE);
-    feed->flags_offset = at;
-    at += feed->batch;
-    feed->slot_bytes = round_up(at, PF_PAGE);
-}
-
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
-
-static int find_part(struct feed *feed, uint32_t n_parts, struct field *field, struct problem *why)
-{
-    char names[256] = "";
-
-    for (uint32_t p = 0; p < n_parts; p++) {
-        size_t at = strlen(names);
-
-        if (strcmp(feed->parts[p].name, field->from) == 0) {
-            field->part = p;
-            return 0;
-        }
-        snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "", feed->parts[p].name);
-    }
-    return problem_set(why, -EINVAL, "field '%s': source '%s' has no part '%s'; it has: %s (name one with `from:`)", field->name,
-                       feed->config->source->name, field->from, names);
-}
-
-static int prepare_fields(struct feed *feed, struct problem *why)
-{
-    uint32_t n_parts = feed->config->source->parts(feed->source, &feed->parts);
-
-    feed->n_fields = feed->config->n_fields;
-    feed->fields = calloc(feed->n_fields, sizeof(*feed->fields));
-    if (!feed->fields)
-        return problem_set(why, -ENOMEM, "no memory for fields");
-    for (uint32_t f = 0; f < feed->n_fields; f++) {
-        struct field *field = &feed->fields[f];
-        struct problem reason;
-        int rc;
-
-        *field = feed->config->fields[f].field;
-        field->std[0] = field->std[1] = field->std[2] = 1;
-        rc = find_part(feed, n_parts, field, why);
-        if (rc < 0)
-            return rc;
-        rc = field->decode->prepare(field, &feed->parts[field->part], &reason);
-        if (rc < 0)
-            return problem_set(why, rc, "field '%s': %s", field->name, reason.text);
-    }
-    return 0;
-}
-
-/* The feed that numbers the classes. */
-static const struct feed *find_other(const struct feed_env *env, const char *name)
-{
-    for (uint32_t o = 0; o < env->n_others; o++)
-        if (env->others[o] && env->others[o]->source && strcmp(env->others[o]->config->name, name) == 0)
-            return env->others[o];
-    return NULL;
-}
-
-static int open_source(struct feed *feed, const struct feed_env *given, struct problem *why)
-{
-    const struct config_feed *config = feed->config;
-    struct source_want wants[PF_FIELDS];
-    struct source_env env = {
-        .wants = wants, .n_wants = config->n_fields, .state = given->state, .rescan = given->rescan, .progress = given->progress
-    };
-
-    if (config->n_fields > PF_FIELDS)
-        return problem_set(why, -EINVAL, "feed '%s' has %u fields, more than %u", config->name, config->n_fields, PF_FIELDS);
-    for (uint32_t f = 0; f < config->n_fields; f++)
-        wants[f] = config->fields[f].want;
-    if (config->classes_of) {
-        const struct feed *other = find_other(given, config->classes_of);
-        const char *const *names = NULL;
-
-        if (!other)
-            return problem_set(why, -EINVAL, "classes_of: there is no feed '%s' that has classes of its own", config->classes_of);
-        if (other->config->source->classes)
-            env.n_classes = other->config->source->classes(other->source, &names);
-        if (env.n_classes == 0)
-            return problem_set(why, -EINVAL, "classes_of: feed '%s' has no classes", config->classes_of);
-        env.classes = names;
-    }
-    return config->source->open(&feed->source, config->source_params, &env, why);
-}
-
-struct feed *feed_create(struct config *owner, const struct config_feed *config)
-{
-    struct feed *feed = aligned_alloc(PF_LINE, sizeof(*feed));
-
-    if (!feed)
-        return NULL;
-    memset(feed, 0, sizeof(*feed));
-    feed->owner = config_ref(owner);
-    feed->config = config;
-    feed->segment.fd = feed->segment.reader = -1;
-    pthread_mutex_init(&feed->lock, NULL);
-    for (const struct deliver_ops *const *d = deliver_kinds; *d; d++)
-        if (strcmp((*d)->name, config->deliver) == 0)
-            feed->deliver = *d;
-    assert(feed->deliver);
-    return feed;
-}
-
-int feed_open(struct feed *feed, const struct feed_env *env, struct problem *why)
-{
-    const struct config_feed *config = feed->config;
-    int rc = open_source(feed, env, why);
-
-    if (rc < 0)
-        return rc;
-    feed->samples = config->source->count(feed->source);
-    if (feed->samples == 0)
-        return problem_set(why, -ENODATA, "source '%s' has no samples; a feed needs at least one", config->source->name);
-    feed->batch = (uint32_t)config->batch;
-    feed->max_bytes = config->source->max_bytes(feed->source);
-    rc = prepare_fields(feed, why);
-    if (rc == 0)
-        lay_out(feed);
-    return rc;
-}
-
 /* ---- the arena ------------------------------------------------------------------------------------------------------ */
 
 /* Slots that are being filled are seldom of many epochs; where they are, some wait for a view. */
@@ -179,7 +40,7 @@ uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_worker
 
         states += sizeof(void *) + (decode->worker_bytes ? decode->worker_bytes(&feed->fields[f]) : 0);
     }
-    return round_up(head, PF_PAGE) + n_slots * feed->slot_bytes + slots_bytes(n_slots, feed->batch) + n_workers * states +
+    return feed_round_up(head, PF_PAGE) + n_slots * feed->slot_bytes + slots_bytes(n_slots, feed->batch) + n_workers * states +
            sizeof(*feed) + feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
            order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
 }
@@ -195,11 +56,6 @@ uint64_t feed_codec_bytes(const struct feed *feed)
         most = one > most ? one : most;
     }
     return most;
-}
-
-uint32_t feed_least_slots(const struct config_feed *config)
-{
-    return (uint32_t)config->max_held + 2;
 }
 
 static void describe_fields(const struct feed *feed, struct pf_field *shown)
@@ -224,11 +80,11 @@ static void describe_fields(const struct feed *feed, struct pf_field *shown)
 static int make_arena(struct feed *feed, enum segment_kind kind, struct problem *why)
 {
     uint64_t fields_offset = sizeof(struct pf_arena);
-    uint64_t table_offset = round_up(fields_offset + feed->n_fields * sizeof(struct pf_field), PF_LINE);
+    uint64_t table_offset = feed_round_up(fields_offset + feed->n_fields * sizeof(struct pf_field), PF_LINE);
     struct pf_arena *arena;
     int rc;
 
-    feed->slots_offset = round_up(table_offset + feed->n_slots * sizeof(struct pf_slot), PF_PAGE);
+    feed->slots_offset = feed_round_up(table_offset + feed->n_slots * sizeof(struct pf_slot), PF_PAGE);
     rc = segment_create(&feed->segment, kind, feed->slots_offset + feed->n_slots * feed->slot_bytes, PF_ARENA, 0, why);
     if (rc < 0)
         return rc;
@@ -325,7 +181,8 @@ void feed_destroy(struct feed *feed)
     segment_destroy(&feed->segment);
     close_states(feed);
     free(feed->fields);
-    feed->config->source->close(feed->source);
+    if (feed->source)
+        feed->config->source->close(feed->source);
     pthread_mutex_destroy(&feed->lock);
     config_destroy(feed->owner);
     free(feed);

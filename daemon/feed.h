@@ -81,19 +81,19 @@ struct feed {
     struct feed_counters counters __attribute__((aligned(PF_LINE)));
 };
 
-/* What a feed is opened with, beside its own configuration. */
-struct feed_env {
-    struct feed *const *others; /* those with classes of their own must be open already */
-    uint32_t n_others;
-    const char *state; /* folder for manifests, or NULL */
-    bool rescan;
+/* How the feeds of a configuration are opened. */
+struct feeds_env {
+    struct config *config; /* what is wrong is added to its errors, also of feeds that were bad already */
+    struct feed **feeds;   /* one a feed of it: a running one that stays as it is, or NULL: it will be made and opened */
+    const char *state;     /* folder for manifests, or NULL */
+    const char *rescan;    /* the feed whose samples are listed whatever is kept there; "": all, NULL: none */
     struct source_progress *progress; /* or NULL */
+    const char **listing;             /* or NULL. Atomic: the feed that is being listed */
 };
 
-/* A feed of owner's configuration; nothing is opened. NULL: no memory. */
-struct feed *feed_create(struct config *owner, const struct config_feed *config);
-/* Lists the samples and prepares the fields. Any thread, as long as nobody else knows the feed. */
-int feed_open(struct feed *feed, const struct feed_env *env, struct problem *why);
+/* feed_open.c: lists the samples and prepares the fields of all that are not there yet. Any thread, as long as nobody else knows
+ * them; they may be half open where there were errors. */
+void feeds_open(const struct feeds_env *env);
 /* Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. */
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers);
 uint64_t feed_codec_bytes(const struct feed *feed);
@@ -104,7 +104,7 @@ void feed_warm(struct feed *feed);
 /* When no worker knows it (workers_forget, workers_pass, or their end): on any thread where it has no consumers, else on the main
  * thread. NULL is fine. */
 void feed_destroy(struct feed *feed);
-uint32_t feed_least_slots(const struct config_feed *config); /* for one group of jobs */
+uint32_t feed_least_slots(const struct config_feed *config); /* feed_open.c; for one group of jobs */
 
 /* One bounded turn of everything: returns, finished slots, grants, new fills. Main thread. */
 void feed_turn(struct feed *feed);
@@ -112,6 +112,11 @@ void feed_turn(struct feed *feed);
 bool feed_arm(struct feed *feed);
 /* What c waits for, as a sentence; "" if for nothing. */
 void feed_why(const struct feed *feed, const struct consumer *c, char *text, size_t size);
+
+static inline uint64_t feed_round_up(uint64_t value, uint64_t to)
+{
+    return (value + to - 1) / to * to;
+}
 
 static inline uint8_t *feed_slot_base(const struct feed *feed, uint32_t slot)
 {

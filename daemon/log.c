@@ -61,7 +61,7 @@ int log_level_parse(const char *word, enum log_level *level)
 
 /* Names of files and jobs come from others: a newline in one must not forge a second line, nor an escape sequence (also as a
  * C1 control, which is two bytes in UTF-8) reach a terminal. */
-static void disarm(char *text)
+void log_disarm(char *text)
 {
     for (unsigned char *c = (unsigned char *)text; *c; c++) {
         if (*c == '\n' || *c == '\t')
@@ -88,7 +88,7 @@ void log_line(enum log_level level, const char *format, ...)
         snprintf(text, sizeof(text), "a message could not be formatted: %s", format);
     else if ((size_t)length >= sizeof(text))
         strcpy(text + sizeof(text) - sizeof("..."), "...");
-    disarm(text);
+    log_disarm(text);
     if (to_journal)
         length = snprintf(line, sizeof(line), "%s%s\n", levels[level].journal, text);
     else if (in_colour)
@@ -113,5 +113,16 @@ int problem_set(struct problem *why, int code, const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     memcpy(why->text, text, sizeof(text));
+    why->key = NULL;
+    why->want = -1;
+    return code;
+}
+
+int problem_about(struct problem *why, const char *key, int want, int code)
+{
+    if (why && code < 0) {
+        why->key = key;
+        why->want = want;
+    }
     return code;
 }

@@ -16,12 +16,19 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 
+/* What comes from others (names of files, jobs, words of the configuration) must neither forge a line nor steer a terminal. */
+void log_disarm(char *text);
+
 /* A sentence that travels up beside a -errno, so that the one who handles it can say what went wrong. */
 struct problem {
     char text[512];
+    const char *key; /* the setting that it is about; NULL: none, or nobody knows */
+    int want;        /* key is one of this field's (its place among the wants of the feed); -1: the plug-in's own */
 };
 
 /* Writes the sentence and returns code, so that a caller can `return problem_set(why, -EINVAL, "...")`. why may be NULL. */
 int problem_set(struct problem *why, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Around it: says which setting is to blame, so that its place in the configuration can be shown. Nothing where code is 0. */
+int problem_about(struct problem *why, const char *key, int want, int code);
 
 #endif

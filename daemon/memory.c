@@ -44,9 +44,6 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
         if (!is_new(plan->feeds[f]))
             continue;
         plan->slots[f] = config->slots ? (uint32_t)config->slots : feed_least_slots(config);
-        if (plan->slots[f] < feed_least_slots(config))
-            return problem_set(why, -EINVAL, "feed '%s': `slots: %u` is too few; max_held %lld needs at least %u", config->name,
-                               plan->slots[f], (long long)config->max_held, feed_least_slots(config));
         need += feed_bytes(plan->feeds[f], plan->slots[f], n_workers);
         n_auto += config->slots == 0;
     }

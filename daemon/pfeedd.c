@@ -41,7 +41,9 @@ static const struct {
 } option_rows[] = {
     { "config", "FILE", "the configuration; default " DEFAULT_CONFIG ", with --user ~/.config/pfeed/pfeed.yaml",
       required_argument, 'c' },
-    { "check", "[FILE]", "read the configuration and open its sources, print every error, and end", optional_argument, 'C' },
+    { "check", "[FILE]",
+      "read the configuration and open its sources, print every error and warning, and end: 78 where there are errors",
+      optional_argument, 'C' },
     { "dump-config", NULL, "print every value in force and where it comes from, and end", no_argument, 'd' },
     { "user", NULL, "run for one user: socket and configuration in the user's own folders", no_argument, 'u' },
     { "socket", "PATH",
@@ -144,8 +146,8 @@ static void on_started(void *context, int rc, const char *report)
 {
     struct daemon *daemon = context;
 
+    log_lines(rc < 0 ? LOG_ERROR : LOG_WARN, report);
     if (rc < 0) {
-        log_lines(LOG_ERROR, report);
         daemon->failed = true;
         daemon->stopping = true;
         return;
@@ -409,17 +411,25 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (!options.config)
         options.config = default_config(&options, path, sizeof(path));
-    rc = config_load(&config, options.config, stderr);
-    if (rc < 0)
+    rc = config_load(&config, options.config);
+    if (rc < 0) {
+        log_error("no memory for the configuration");
         return EXIT_CONFIG;
+    }
     the_daemon.config = config;
-    if (options.dump) {
+    if (options.dump)
+        rc = config_report(config, stderr);
+    else if (options.check || config->n_errors > 0)
+        rc = reload_check(config, stderr);
+    if (rc < 0) {
+        rc = EXIT_CONFIG;
+    } else if (options.dump) {
         config_dump(config, stdout);
-        rc = 0;
     } else if (options.check) {
-        rc = reload_check(config, stderr) < 0 ? EXIT_CONFIG : 0;
-        if (rc == 0)
-            printf("%s: fine, %u feeds\n", options.config, config->n_feeds);
+        printf("%s: fine, %u feed%s", options.config, config->n_feeds, config->n_feeds == 1 ? "" : "s");
+        if (config->n_warnings)
+            printf(", %u warning%s", config->n_warnings, config->n_warnings == 1 ? "" : "s");
+        printf("\n");
     } else {
         rc = serve(&the_daemon, &options);
     }

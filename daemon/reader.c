@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* YAML files read against tables of settings. config.c calls it on the main thread at start. Every error is kept with its place
  * and reading goes on, so that one run shows them all. The files are trusted to be the administrator's, not to be sane. */
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -9,70 +8,12 @@
 
 #include "reader.h"
 
-#define ERRORS_KEPT 200
-
-struct reader_error {
-    struct config_mark mark;
-    uint32_t file_index, order;
-    char text[512];
-};
-
-/* --- errors --------------------------------------------------------------------------------------------------------------- */
-
 void reader_error(struct reader *reader, const struct config_mark *mark, const char *format, ...)
 {
     va_list args;
-    reader->total++;
-    if (reader->n_errors == ERRORS_KEPT)
-        return;
-    struct reader_error *grown = realloc(reader->errors, (reader->n_errors + 1) * sizeof *grown);
-    if (!grown) {
-        reader->no_memory = true;
-        return;
-    }
-    reader->errors = grown;
-    struct reader_error *error = &grown[reader->n_errors];
-    *error = (struct reader_error){ .mark = *mark, .file_index = reader->file_index, .order = reader->n_errors++ };
     va_start(args, format);
-    vsnprintf(error->text, sizeof error->text, format, args);
+    config_verror(reader->config, mark, format, args);
     va_end(args);
-    /* Words of the file are quoted in messages; they must not steer the terminal. */
-    for (char *at = error->text; *at; at++)
-        if (iscntrl((unsigned char)*at))
-            *at = '?';
-}
-
-static int compare_errors(const void *left, const void *right)
-{
-    const struct reader_error *a = left, *b = right;
-    if (a->file_index != b->file_index)
-        return a->file_index < b->file_index ? -1 : 1;
-    if (a->mark.line != b->mark.line)
-        return a->mark.line < b->mark.line ? -1 : 1;
-    if (a->mark.column != b->mark.column)
-        return a->mark.column < b->mark.column ? -1 : 1;
-    return a->order < b->order ? -1 : 1;
-}
-
-void reader_print_errors(struct reader *reader, FILE *to)
-{
-    if (reader->n_errors)
-        qsort(reader->errors, reader->n_errors, sizeof *reader->errors, compare_errors);
-    for (uint32_t i = 0; i < reader->n_errors; i++) {
-        const struct reader_error *error = &reader->errors[i];
-        fprintf(to, "%s:%u:%u: %s\n", error->mark.file, error->mark.line, error->mark.column, error->text);
-    }
-    if (reader->total > reader->n_errors)
-        fprintf(to, "%s: %u more errors; mend these first\n", reader->file, reader->total - reader->n_errors);
-    if (reader->no_memory)
-        fprintf(to, "%s: out of memory while reading the configuration\n", reader->file);
-}
-
-void reader_fini(struct reader *reader)
-{
-    reader_close_file(reader);
-    free(reader->errors);
-    reader->errors = NULL;
 }
 
 /* --- nodes ---------------------------------------------------------------------------------------------------------------- */
@@ -101,9 +42,15 @@ bool reader_is_empty(const yaml_node_t *node)
            (!*word || strcmp(word, "~") == 0 || strcmp(word, "null") == 0);
 }
 
-const char *reader_type(const yaml_node_t *node)
+const char *reader_type(struct reader *reader, const yaml_node_t *node)
 {
-    return node->type == YAML_SEQUENCE_NODE ? "a list" : node->type == YAML_MAPPING_NODE ? "a map" : "a word";
+    const char *word = reader_word(node);
+    if (!word)
+        return node->type == YAML_SEQUENCE_NODE ? "a list" : "a map";
+    if (reader_is_empty(node))
+        return "empty";
+    snprintf(reader->type, sizeof reader->type, "'%.60s'", word);
+    return reader->type;
 }
 
 const char *reader_key(struct reader *reader, const yaml_node_pair_t *pair, const char *what)
@@ -113,7 +60,10 @@ const char *reader_key(struct reader *reader, const yaml_node_pair_t *pair, cons
     struct config_mark mark = reader_mark(reader, node);
     if (word && *word && strlen(word) == node->data.scalar.length)
         return word;
-    reader_error(reader, &mark, "a key in %s is %s; a key must be one word", what, word ? "empty" : reader_type(node));
+    reader_error(reader, &mark, "a key in %s is %s; a key must be one word", what,
+                 !word                                           ? reader_type(reader, node)
+                 : word[0] == 0 && node->data.scalar.length == 0 ? "empty"
+                                                                 : "a word with a zero byte in it");
     return NULL;
 }
 
@@ -126,14 +76,6 @@ struct config_mark *reader_marks_for(struct reader *reader, const struct setting
     if (!marks)
         reader->no_memory = true;
     return marks;
-}
-
-struct config_mark reader_mark_of(const struct setting *rows, const struct config_mark *marks, const char *name)
-{
-    uint32_t i = 0;
-    while (strcmp(rows[i].name, name) != 0)
-        i++;
-    return marks[i];
 }
 
 /* --- sections ------------------------------------------------------------------------------------------------------------- */
@@ -166,7 +108,7 @@ static void set(struct reader *reader, const struct reader_table *table, const s
         if (!words[i] || strlen(words[i]) != item->data.scalar.length) {
             mark = reader_mark(reader, item);
             reader_error(reader, &mark, "'%s' %s %s; give %s", row->name, list ? "holds" : "is",
-                         words[i] ? "a word with a zero byte in it" : reader_type(item), expects);
+                         words[i] ? "a word with a zero byte in it" : reader_type(reader, item), expects);
             goto done;
         }
     }
@@ -194,6 +136,10 @@ static void unknown_key(struct reader *reader, const struct reader_section *sect
     struct nearest nearest;
     char known[320] = "";
     size_t used = 0;
+    if (strcmp(key, "<<") == 0) {
+        reader_error(reader, mark, "'<<' does not merge maps here; repeat the keys, or take a whole value by '*name'");
+        return;
+    }
     nearest_init(&nearest, key);
     for (int i = 0; i < 2; i++)
         for (const struct setting *row = section->tables[i].rows; row && row->name; row++) {
@@ -269,7 +215,8 @@ void reader_section(struct reader *reader, struct reader_section *section, yaml_
         }
     if (map && !reader_is_empty(map) && map->type != YAML_MAPPING_NODE) {
         mark = reader_mark(reader, map);
-        reader_error(reader, &mark, "%s is %s; it must be a map of keys ('key: value' lines)", section->what, reader_type(map));
+        reader_error(reader, &mark, "%s is %s; it must be a map of keys ('key: value' lines)", section->what,
+                     reader_type(reader, map));
         return;
     }
     if (map && map->type == YAML_MAPPING_NODE)
@@ -332,7 +279,6 @@ const char *reader_named(struct reader *reader, yaml_node_t *node, const char *w
     if (node->type == YAML_MAPPING_NODE)
         reader_error(reader, &mark, "%s is a map of several keys; write one '{ name: { settings } }'", what);
     else
-        reader_error(reader, &mark, "%s is %s; give a name, or '{ name: { settings } }'", what,
-                     word ? "empty" : reader_type(node));
+        reader_error(reader, &mark, "%s is %s; give a name, or '{ name: { settings } }'", what, reader_type(reader, node));
     return NULL;
 }

@@ -7,17 +7,14 @@
 
 #include "config.h"
 
-struct reader_error;
-
 /* Everything about one load; the files' names belong to the config, because its marks point to them. */
 struct reader {
-    const char *file; /* now being read */
-    uint32_t file_index;
-    char *folder; /* of that file, absolute: relative paths start here */
+    struct config *config; /* has the errors */
+    const char *file;      /* now being read */
+    char *folder;          /* of that file, absolute: relative paths start here */
     yaml_document_t *document;
-    struct reader_error *errors;
-    uint32_t n_errors; /* kept */
-    uint32_t total;    /* seen */
+    char type[80]; /* reader_type's answer */
+    bool unread;   /* a file was not YAML, so that names may be missing */
     bool no_memory;
 };
 
@@ -36,30 +33,26 @@ struct reader_section {
     void *owner;
 };
 
-void reader_fini(struct reader *reader);
-
 /* Opens, checks and composes one file. 0, or -errno where it cannot be read (reported as an error as well); -EINVAL: not YAML
  * that we take. On success reader->document is set until reader_close_file. */
-int reader_open_file(struct reader *reader, const char *name, uint32_t index);
+int reader_open_file(struct reader *reader, const char *name);
 void reader_close_file(struct reader *reader);
 
 void reader_error(struct reader *reader, const struct config_mark *mark, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void reader_print_errors(struct reader *reader, FILE *to); /* in the order of files, lines and columns */
 
 struct config_mark reader_mark(const struct reader *reader, const yaml_node_t *node);
 yaml_node_t *reader_node(const struct reader *reader, int index);
 /* The text of a scalar; NULL where the node is none. */
 const char *reader_word(const yaml_node_t *node);
-bool reader_is_empty(const yaml_node_t *node);    /* nothing, ~ or null */
-const char *reader_type(const yaml_node_t *node); /* "a list" */
+bool reader_is_empty(const yaml_node_t *node); /* nothing, ~ or null */
+/* What stands there instead of what was expected: "a list", "'word'", "empty". */
+const char *reader_type(struct reader *reader, const yaml_node_t *node);
 
 /* Reads map (NULL or empty: only defaults) into the section's params. where is blamed for keys that are missing. */
 void reader_section(struct reader *reader, struct reader_section *section, yaml_node_t *map, const struct config_mark *where);
 /* For maps with names of the user's own as keys: the key's text, or NULL (reported). */
 const char *reader_key(struct reader *reader, const yaml_node_pair_t *pair, const char *what);
-/* The mark of the row called name, which must be there. */
-struct config_mark reader_mark_of(const struct setting *rows, const struct config_mark *marks, const char *name);
 struct config_mark *reader_marks_for(struct reader *reader, const struct setting *rows);
 
 /* Words that come from a list kept elsewhere, such as a registry: name_of(i) is NULL past the end. */

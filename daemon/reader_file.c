@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* From a path to one composed YAML document. Called through reader.h on the main thread at start. The file is scanned once as
- * events before it is composed: what we refuse (aliases, a second document, text that is not YAML) is found there with its
- * place, and nothing can grow by references. */
+ * events before it is composed: what we refuse (a second document, text that is not YAML, aliases that lead in circles or stand
+ * for too much) is found there with its place. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,49 +9,77 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config_table.h"
 #include "reader.h"
 
-#define FILE_MAX  (1 << 20) /* a configuration larger than this is a mistake */
-#define DEPTH_MAX 32        /* libyaml takes quadratic time in the depth of brackets */
+#define FILE_MAX    (1 << 20) /* a configuration larger than this is a mistake */
+#define DEPTH_MAX   32        /* libyaml takes quadratic time in the depth of brackets */
+#define ANCHORS_MAX 256       /* and in the number of anchors */
+#define ALIASED_MAX 10000     /* values that all aliases of a file stand for: a few lines of them could stand for 2^64 */
 
 struct text {
     char *data;
     size_t size;
 };
 
-static int slurp(const char *name, struct text *out)
+struct anchor {
+    char *name;
+    uint32_t line;
+    uint32_t values; /* that it stands for: itself and all that it holds */
+    bool open;       /* its list or map has not ended yet */
+};
+
+struct scan {
+    struct reader *reader;
+    uint32_t documents, values, aliased, n_anchors;
+    int depth;
+    bool stop;
+    struct anchor anchors[ANCHORS_MAX];
+    struct {
+        struct anchor *anchor; /* NULL: none */
+        uint32_t values;       /* that came before it */
+    } open[DEPTH_MAX + 2];     /* by depth, from 1 */
+};
+
+/* A pipe could keep us waiting, and a device has no end. */
+static const char *kind_of(mode_t mode)
+{
+    return S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device";
+}
+
+static int read_all(int fd, struct text *text, struct problem *why)
+{
+    while (text->size <= FILE_MAX) {
+        ssize_t got = read(fd, text->data + text->size, FILE_MAX + 1 - text->size);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return problem_set(why, -errno, "cannot read the file: %s; try again, or copy it", strerror(errno));
+        if (got == 0)
+            return 0;
+        text->size += (size_t)got;
+    }
+    return problem_set(why, -EFBIG, "the file is larger than %d MiB, which no configuration is; check the path", FILE_MAX >> 20);
+}
+
+static int slurp(const char *name, struct text *out, struct problem *why)
 {
     int rc = 0;
     struct stat st;
     struct text text = { .data = NULL, .size = 0 };
-    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return -errno;
+        return problem_set(why, -errno, "cannot open the file: %s; check the path and its permissions", strerror(errno));
     if (fstat(fd, &st) < 0) {
-        rc = -errno;
+        rc = problem_set(why, -errno, "cannot read the file: %s; check the path", strerror(errno));
         goto close_file;
     }
-    if (S_ISDIR(st.st_mode)) {
-        rc = -EISDIR;
+    if (!S_ISREG(st.st_mode)) {
+        rc = problem_set(why, -EINVAL, "this is %s, not a file; write the configuration into a file", kind_of(st.st_mode));
         goto close_file;
     }
     text.data = malloc(FILE_MAX + 1);
-    if (!text.data) {
-        rc = -ENOMEM;
-        goto close_file;
-    }
-    while (text.size <= FILE_MAX) {
-        ssize_t got = read(fd, text.data + text.size, FILE_MAX + 1 - text.size);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            rc = -errno;
-        if (got <= 0)
-            break;
-        text.size += (size_t)got;
-    }
-    if (rc == 0 && text.size > FILE_MAX)
-        rc = -EFBIG;
+    rc = text.data ? read_all(fd, &text, why) : problem_set(why, -ENOMEM, "out of memory for the file; free some and try again");
     if (rc < 0)
         free(text.data);
     else
@@ -95,7 +123,8 @@ static void syntax_error(struct reader *reader, const yaml_parser_t *parser, con
     }
     if (parser->error == YAML_READER_ERROR) {
         mark = mark_at(reader, text, parser->problem_offset);
-        reader_error(reader, &mark, "not a text file (%s); the configuration is YAML in UTF-8", parser->problem);
+        reader_error(reader, &mark, "not a text file: 0x%02X stands here (%s); the configuration is YAML in UTF-8",
+                     (unsigned)parser->problem_value, parser->problem);
         return;
     }
     mark = (struct config_mark){ .file = reader->file,
@@ -115,62 +144,152 @@ static struct config_mark event_mark(const struct reader *reader, const yaml_eve
                                  .column = (uint32_t)event->start_mark.column + 1 };
 }
 
-static void refuse_anchor(struct reader *reader, const yaml_event_t *event)
+static struct anchor *find_anchor(struct scan *scan, const char *name)
 {
-    const yaml_char_t *anchor = NULL;
-    if (event->type == YAML_ALIAS_EVENT)
-        anchor = event->data.alias.anchor;
-    else if (event->type == YAML_SCALAR_EVENT)
-        anchor = event->data.scalar.anchor;
-    else if (event->type == YAML_SEQUENCE_START_EVENT)
-        anchor = event->data.sequence_start.anchor;
-    else if (event->type == YAML_MAPPING_START_EVENT)
-        anchor = event->data.mapping_start.anchor;
-    if (!anchor)
-        return;
-    struct config_mark mark = event_mark(reader, event);
-    reader_error(reader, &mark, "%s%.60s: anchors and aliases are not taken here; write the value out",
-                 event->type == YAML_ALIAS_EVENT ? "*" : "&", (const char *)anchor);
+    for (uint32_t i = 0; i < scan->n_anchors; i++)
+        if (strcmp(scan->anchors[i].name, name) == 0)
+            return &scan->anchors[i];
+    return NULL;
+}
+
+/* The anchor of a value that begins; NULL: it has none, or one that is wrong. */
+static struct anchor *add_anchor(struct scan *scan, const yaml_char_t *name, const struct config_mark *mark)
+{
+    const struct anchor *other = name ? find_anchor(scan, (const char *)name) : NULL;
+    if (!name)
+        return NULL;
+    if (other) {
+        reader_error(scan->reader, mark, "the anchor '&%.60s' is there already, on line %u; rename one of them", other->name,
+                     other->line);
+        return NULL;
+    }
+    if (scan->n_anchors == ANCHORS_MAX) {
+        reader_error(scan->reader, mark, "the anchor '&%.60s' is one too many; use at most %d a file", (const char *)name,
+                     ANCHORS_MAX);
+        scan->stop = true;
+        return NULL;
+    }
+    struct anchor *anchor = &scan->anchors[scan->n_anchors];
+    *anchor = (struct anchor){ .name = strdup((const char *)name), .line = mark->line, .values = 1 };
+    if (!anchor->name) {
+        scan->reader->no_memory = scan->stop = true;
+        return NULL;
+    }
+    scan->n_anchors++;
+    return anchor;
+}
+
+static void see_alias(struct scan *scan, const char *name, const struct config_mark *mark)
+{
+    const struct anchor *anchor = find_anchor(scan, name);
+    struct nearest nearest;
+    nearest_init(&nearest, name);
+    for (uint32_t i = 0; i < scan->n_anchors; i++)
+        nearest_offer(&nearest, scan->anchors[i].name);
+    if (!anchor && nearest.best)
+        reader_error(scan->reader, mark, "no '&%.60s' stands above; did you mean '*%.60s'?", name, nearest.best);
+    else if (!anchor)
+        reader_error(scan->reader, mark, "no '&%.60s' stands above; write the value out", name);
+    else if (anchor->open)
+        reader_error(scan->reader, mark, "'*%.60s' stands within the value that it means, of line %u; write the value out", name,
+                     anchor->line);
+    else if (anchor->values > ALIASED_MAX - scan->aliased) {
+        reader_error(scan->reader, mark, "up to here aliases such as '*%.60s' stand for more than %d values; write them out",
+                     name, ALIASED_MAX);
+        scan->stop = true;
+    } else {
+        scan->aliased += anchor->values;
+        scan->values += anchor->values;
+    }
+}
+
+static void begin(struct scan *scan, const yaml_char_t *name, const struct config_mark *mark)
+{
+    struct anchor *anchor = add_anchor(scan, name, mark);
+    if (anchor)
+        anchor->open = true;
+    scan->depth++;
+    scan->open[scan->depth].anchor = anchor;
+    scan->open[scan->depth].values = scan->values++;
+    if (scan->depth > DEPTH_MAX) {
+        reader_error(scan->reader, mark, "more than %d levels of lists and maps; nothing here needs so many", DEPTH_MAX);
+        scan->stop = true;
+    }
+}
+
+static void end(struct scan *scan)
+{
+    struct anchor *anchor = scan->open[scan->depth].anchor;
+    if (anchor) {
+        anchor->open = false;
+        anchor->values = scan->values - scan->open[scan->depth].values;
+    }
+    scan->depth--;
+}
+
+static void see(struct scan *scan, const yaml_event_t *event)
+{
+    struct config_mark mark = event_mark(scan->reader, event);
+    switch (event->type) {
+    case YAML_DOCUMENT_START_EVENT:
+        if (++scan->documents == 2)
+            reader_error(scan->reader, &mark, "a second document begins here; keep one a file");
+        break;
+    case YAML_ALIAS_EVENT:
+        see_alias(scan, (const char *)event->data.alias.anchor, &mark);
+        break;
+    case YAML_SCALAR_EVENT:
+        add_anchor(scan, event->data.scalar.anchor, &mark);
+        scan->values++;
+        break;
+    case YAML_SEQUENCE_START_EVENT:
+        begin(scan, event->data.sequence_start.anchor, &mark);
+        break;
+    case YAML_MAPPING_START_EVENT:
+        begin(scan, event->data.mapping_start.anchor, &mark);
+        break;
+    case YAML_SEQUENCE_END_EVENT:
+    case YAML_MAPPING_END_EVENT:
+        end(scan);
+        break;
+    default:
+        scan->stop = event->type == YAML_STREAM_END_EVENT;
+    }
 }
 
 /* All events once: reports what is wrong and whether there is a document at all. */
-static int scan(struct reader *reader, const struct text *text)
+static int look_over(struct reader *reader, const struct text *text)
 {
     yaml_parser_t parser;
     yaml_event_t event;
-    uint32_t before = reader->total, documents = 0;
-    int depth = 0;
-    bool more = true;
-    if (!yaml_parser_initialize(&parser))
+    uint32_t before = reader->config->n_errors;
+    struct scan *scan = calloc(1, sizeof *scan);
+    if (!scan || !yaml_parser_initialize(&parser)) {
+        free(scan);
         return -ENOMEM;
+    }
+    scan->reader = reader;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text->data, text->size);
-    while (more) {
+    while (!scan->stop) {
         if (!yaml_parser_parse(&parser, &event)) {
             syntax_error(reader, &parser, text);
             break;
         }
-        refuse_anchor(reader, &event);
-        if (event.type == YAML_DOCUMENT_START_EVENT && ++documents == 2) {
-            struct config_mark mark = event_mark(reader, &event);
-            reader_error(reader, &mark, "a second document begins here; keep one a file");
-        }
-        depth += event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_MAPPING_START_EVENT;
-        depth -= event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT;
-        if (depth > DEPTH_MAX) {
-            struct config_mark mark = event_mark(reader, &event);
-            reader_error(reader, &mark, "more than %d levels of lists and maps; nothing here needs so many", DEPTH_MAX);
-        }
-        more = event.type != YAML_STREAM_END_EVENT && depth <= DEPTH_MAX;
+        see(scan, &event);
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);
-    if (reader->no_memory)
-        return -ENOMEM;
-    if (reader->total == before && documents == 0) {
+    if (!reader->no_memory && reader->config->n_errors == before && scan->documents == 0) {
         struct config_mark mark = { reader->file, 1, 1 };
-        reader_error(reader, &mark, "the file is empty; it must begin with 'version: 1'");
+        if (reader->file == reader->config->files[0])
+            reader_error(reader, &mark, "the file is empty; it must begin with 'version: %d'", CONFIG_VERSION);
+        else
+            reader_error(reader, &mark, "the file is empty; write 'feeds:' and a feed into it, or remove it");
     }
-    return reader->total == before ? 0 : -EINVAL;
+    while (scan->n_anchors)
+        free(scan->anchors[--scan->n_anchors].name);
+    free(scan);
+    return reader->no_memory ? -ENOMEM : reader->config->n_errors == before ? 0 : -EINVAL;
 }
 
 static int compose(struct reader *reader, const struct text *text)
@@ -205,20 +324,20 @@ static char *folder_of(const char *name)
     return real;
 }
 
-int reader_open_file(struct reader *reader, const char *name, uint32_t index)
+int reader_open_file(struct reader *reader, const char *name)
 {
     struct text text = { .data = NULL };
     struct config_mark mark = { .file = name, .line = 1, .column = 1 };
     reader_close_file(reader);
     reader->file = name;
-    reader->file_index = index;
-    int rc = slurp(name, &text);
+    struct problem why;
+    int rc = slurp(name, &text, &why);
     if (rc < 0) {
-        reader_error(reader, &mark, "cannot read the file: %s; check the path and its permissions", strerror(-rc));
+        reader_error(reader, &mark, "%s", why.text);
         return rc;
     }
     reader->folder = folder_of(name);
-    rc = reader->folder ? scan(reader, &text) : -ENOMEM;
+    rc = reader->folder ? look_over(reader, &text) : -ENOMEM;
     if (rc == 0)
         rc = compose(reader, &text);
     if (rc == -ENOMEM)

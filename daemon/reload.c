@@ -25,6 +25,7 @@ struct change {
     struct daemon *daemon;
     struct reload_ask ask;
     struct config *config;
+    bool first;              /* the daemon starts */
     struct memory_plan plan; /* also: the new set, in the configuration's order; a kept feed is RUNNING, a new one OPENING */
     uint32_t n_ending;
     struct feed **ending; /* no longer in daemon->feeds */
@@ -55,65 +56,63 @@ static struct feed *running_feed(const struct daemon *daemon, const char *name)
     return NULL;
 }
 
-static bool is_new(const struct change *change, const char *name)
-{
-    for (uint32_t f = 0; name && f < change->plan.n_feeds; f++)
-        if (change->plan.feeds[f] && strcmp(change->plan.feeds[f]->config->name, name) == 0)
-            return change->plan.feeds[f]->state == FEED_OPENING;
-    return false;
-}
-
 /* Whether the running feed may stay as it is; says why not. */
 static bool stays(struct change *change, const struct feed *old, const struct config_feed *config)
 {
-    char *changes;
-    bool same;
+    char *changes = old ? config_feed_changes(old->config, config) : NULL;
+    bool same = changes && !*changes;
 
-    if (!old)
-        return false;
-    changes = config_feed_changes(old->config, config);
-    same = changes && !*changes;
-    if (changes && *changes)
+    if (!old && !change->first)
+        fprintf(change->report, "feed '%s' is new\n", config->name);
+    else if (changes && *changes)
         fprintf(change->report, "feed '%s' has changed, for new jobs:\n%s", config->name, changes);
     free(changes);
     if (same && change->ask.rescan && (!*change->ask.feed || strcmp(change->ask.feed, config->name) == 0)) {
         fprintf(change->report, "feed '%s' is listed anew, for new jobs\n", config->name);
         return false;
     }
-    if (same && is_new(change, config->classes_of)) {
-        fprintf(change->report, "feed '%s' takes its classes from '%s', which has changed\n", config->name, config->classes_of);
-        return false;
-    }
     return same;
 }
 
-static int list_feed(struct change *change, uint32_t f)
+/* A feed whose classes come from one that has changed is made anew, too; until there is no such feed left. */
+static void follow_classes(struct change *change)
 {
-    const struct config_feed *config = &change->config->feeds[f];
-    struct feed *old = running_feed(change->daemon, config->name), *feed;
-    const struct feed_env env = { .others = change->plan.feeds,
-                                  .n_others = change->plan.n_feeds,
-                                  .state = change->daemon->state,
-                                  .rescan = change->ask.rescan,
-                                  .progress = &change->progress };
-    struct problem why = { "" };
-    int rc;
+    bool any = true;
 
-    if (stays(change, old, config)) {
-        change->plan.feeds[f] = old;
-        return 0;
+    while (any) {
+        any = false;
+        for (uint32_t f = 0; f < change->plan.n_feeds; f++) {
+            const struct config_feed *config = &change->config->feeds[f];
+            const struct config_feed *other = config_feed_find(change->config, config->classes_of ? config->classes_of : "");
+
+            if (!change->plan.feeds[f] || !other || change->plan.feeds[other - change->config->feeds])
+                continue;
+            fprintf(change->report, "feed '%s' takes its classes from '%s', which has changed\n", config->name, other->name);
+            change->plan.feeds[f] = NULL;
+            any = true;
+        }
     }
-    __atomic_store_n(&change->progress.listed, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&change->listing, config->name, __ATOMIC_RELEASE);
-    feed = feed_create(change->config, config);
-    rc = feed ? feed_open(feed, &env, &why) : problem_set(&why, -ENOMEM, "no memory");
-    change->plan.feeds[f] = feed;
-    if (rc < 0)
-        fprintf(change->errors, "%s:%u:%u: feed '%s': %s\n", config->source_mark.file, config->source_mark.line,
-                config->source_mark.column, config->name, why.text);
-    else if (!old)
-        fprintf(change->report, "feed '%s' is new: %" PRIu64 " samples\n", config->name, feed->samples);
-    return rc;
+}
+
+static int open_all(struct change *change)
+{
+    const struct feeds_env env = { .config = change->config,
+                                   .feeds = change->plan.feeds,
+                                   .state = change->daemon->state,
+                                   .rescan = change->ask.rescan ? change->ask.feed : NULL,
+                                   .progress = &change->progress,
+                                   .listing = &change->listing };
+
+    for (uint32_t f = 0; f < change->plan.n_feeds && change->config->n_errors == 0; f++) {
+        struct feed *old = running_feed(change->daemon, change->config->feeds[f].name);
+
+        if (stays(change, old, &change->config->feeds[f]))
+            change->plan.feeds[f] = old;
+    }
+    follow_classes(change);
+    if (change->first || change->config->n_errors == 0)
+        feeds_open(&env);
+    return config_report(change->config, change->errors);
 }
 
 static void list(struct chore *chore)
@@ -122,25 +121,17 @@ static void list(struct chore *chore)
     const struct daemon *daemon = change->daemon;
 
     if (!change->config)
-        change->rc = config_load(&change->config, daemon->config->files[0], change->errors);
+        change->rc = config_load(&change->config, daemon->config->files[0]);
     if (change->rc < 0)
         return;
     change->plan.n_feeds = change->config->n_feeds;
     change->plan.feeds = calloc(change->config->n_feeds + 1, sizeof(*change->plan.feeds));
     change->plan.slots = calloc(change->config->n_feeds + 1, sizeof(*change->plan.slots));
     change->ending = calloc(daemon->n_feeds + 1, sizeof(*change->ending));
-    if (!change->plan.feeds || !change->plan.slots || !change->ending) {
+    if (change->plan.feeds && change->plan.slots && change->ending)
+        change->rc = open_all(change);
+    else
         change->rc = -ENOMEM;
-        return;
-    }
-    for (int needs_others = 0; needs_others <= 1; needs_others++)
-        for (uint32_t f = 0; f < change->config->n_feeds; f++)
-            if ((change->config->feeds[f].classes_of != NULL) == needs_others) {
-                int rc = list_feed(change, f);
-
-                change->rc = rc < 0 ? rc : change->rc;
-            }
-    __atomic_store_n(&change->listing, NULL, __ATOMIC_RELEASE);
 }
 
 /* ---- the end of a change ---------------------------------------------------------------------------------------------- */
@@ -182,12 +173,14 @@ static void end(struct change *change)
 {
     struct daemon *daemon = change->daemon;
 
-    fflush(change->errors);
     fflush(change->report);
+    if (change->rc == 0)
+        fputs(change->report_text, change->errors); /* behind warnings */
+    fflush(change->errors);
     daemon->change = NULL;
     say(daemon);
     if (change->ask.ended)
-        change->ask.ended(change->ask.context, change->rc, change->rc < 0 ? change->errors_text : change->report_text);
+        change->ask.ended(change->ask.context, change->rc, change->errors_text);
     destroy(change);
 }
 
@@ -362,6 +355,7 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
     change->daemon = daemon;
     change->ask = *ask;
     change->config = ask->config;
+    change->first = ask->config != NULL;
     change->errors = open_memstream(&change->errors_text, &change->errors_size);
     change->report = open_memstream(&change->report_text, &change->report_size);
     rc = start_timer(change);
@@ -454,7 +448,9 @@ void reload_destroy(struct daemon *daemon)
 int reload_check(struct config *config, FILE *errors)
 {
     struct daemon none = { .config = config };
-    struct change change = { .daemon = &none, .config = config_ref(config), .timer = { .fd = -1 }, .errors = errors };
+    struct change change = {
+        .daemon = &none, .config = config_ref(config), .first = true, .timer = { .fd = -1 }, .errors = errors
+    };
     struct change *whole = malloc(sizeof(*whole));
     int rc;
 

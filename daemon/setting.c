@@ -10,7 +10,8 @@
 
 #include "setting.h"
 
-#define DEFAULT_WORDS 16 /* most words in a default that is a list */
+#define DEFAULT_WORDS 16   /* most words in a default that is a list */
+#define WORDS_MAX     1024 /* most words in a list: each may cost a question to the name service */
 
 /* The index of word in "a|b|c", or -1. */
 static int choice_index(const char *choices, const char *word)
@@ -218,17 +219,42 @@ static int set_value(const struct setting *row, void *value, const char *relativ
     return -EINVAL;
 }
 
+/* "8GB", "8 gib" and "30 sec" are meant well: the unit that begins most like what was written. */
+static bool guess_unit(const struct setting *row, const char *word, char *guess, size_t size)
+{
+    const struct setting_unit *units = row->type == SETTING_SIZE ? setting_size_units : setting_duration_units, *best = NULL;
+    size_t digits = strspn(word, ".0123456789"), most = 0;
+    const char *suffix = word + digits + strspn(word + digits, " ");
+    if (digits == 0 || (row->type != SETTING_SIZE && row->type != SETTING_DURATION))
+        return false;
+    for (const struct setting_unit *unit = units; unit->suffix; unit++) {
+        size_t n = 0;
+        while (suffix[n] && tolower((unsigned char)suffix[n]) == tolower((unsigned char)unit->suffix[n]))
+            n++;
+        if (n > most || (n && n == most && strlen(unit->suffix) < strlen(best->suffix))) {
+            most = n;
+            best = unit;
+        }
+    }
+    if (best)
+        snprintf(guess, size, "%.*s%s", (int)digits, word, best->suffix);
+    return best && parse_int(row, guess, &(int64_t){ 0 }) == 0;
+}
+
 static int complain(const struct setting *row, const char *word, int rc, struct problem *why)
 {
     char expects[256];
     struct nearest nearest;
-    char copy[256], *rest = copy, *choice;
+    char copy[256], guess[80], *rest = copy, *choice;
     setting_expects(row, expects, sizeof expects);
     if (rc == -ENOMEM)
         return problem_set(why, rc, "out of memory; free some and try again");
     if (rc == -ERANGE)
         return problem_set(why, rc, "'%s' %s %.60s, which is out of range; give %s", row->name,
                            setting_takes_list(row) ? "holds" : "is", word, expects);
+    if (guess_unit(row, word, guess, sizeof guess))
+        return problem_set(why, rc, "'%s' is '%.60s', which is not %s; did you mean %s?", row->name, word,
+                           setting_noun(row->type), guess);
     if (row->type != SETTING_CHOICE)
         return problem_set(why, rc, "'%s' %s '%.60s', which is not %s; give %s", row->name,
                            setting_takes_list(row) ? "holds" : "is", word, setting_noun(row->type), expects);
@@ -252,6 +278,8 @@ int setting_set(const struct setting *row, void *params, const char *relative, c
     bool numbers = row->type == SETTING_INTS || row->type == SETTING_FLOATS;
     if (numbers && n > SETTING_LIST_MAX)
         return problem_set(why, -ERANGE, "'%s' has %u numbers; give at most %d", row->name, n, SETTING_LIST_MAX);
+    if (row->type == SETTING_STRINGS && n > WORDS_MAX)
+        return problem_set(why, -ERANGE, "'%s' has %u words; give at most %d", row->name, n, WORDS_MAX);
     /* A text that must be given must not be empty either; an empty word in a list is never meant. */
     bool text = row->type == SETTING_STRING || row->type == SETTING_PATH;
     bool texts = row->type == SETTING_STRINGS || row->type == SETTING_PATHS;

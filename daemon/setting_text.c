@@ -108,16 +108,38 @@ void setting_expects(const struct setting *row, char *text, size_t size)
     }
 }
 
+/* What YAML does not take as it is, or takes for the end of a line: beyond ASCII the controls U+0080 to U+009F, U+2028, U+2029,
+ * U+FEFF, U+FFFE and U+FFFF. Returns how many bytes it takes, 0 where the character may stand as it is. */
+static size_t must_escape(const unsigned char *at, unsigned *code)
+{
+    if (*at < 0x20 || *at == 0x7f) {
+        *code = *at;
+        return 1;
+    }
+    if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) {
+        *code = at[1];
+        return 2;
+    }
+    if ((at[0] & 0xf0) != 0xe0 || !at[1] || !at[2])
+        return 0;
+    *code = (at[0] & 0x0fu) << 12 | (at[1] & 0x3fu) << 6 | (at[2] & 0x3fu);
+    return *code == 0x2028 || *code == 0x2029 || *code == 0xfeff || *code >= 0xfffe ? 3 : 0;
+}
+
 void setting_print_string(const char *text, FILE *to)
 {
+    const unsigned char *at = (const unsigned char *)text;
     fputc('"', to);
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        if (*at == '"' || *at == '\\')
+    while (*at) {
+        unsigned code;
+        size_t n = must_escape(at, &code);
+        if (n)
+            fprintf(to, "\\u%04X", code);
+        else if (*at == '"' || *at == '\\')
             fprintf(to, "\\%c", *at);
-        else if (*at < 0x20 || *at == 0x7f)
-            fprintf(to, "\\x%02X", *at);
         else
             fputc(*at, to);
+        at += n ? n : 1;
     }
     fputc('"', to);
 }

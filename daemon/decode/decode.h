@@ -14,7 +14,7 @@ struct decode_ops {
     size_t params_size;
     /* Main thread, at start: checks dtype, layout and transforms of the field against the part, and fills ndim, shape,
      * row_bytes, is_image, mean and std. Before: dtype is DTYPES where it was not given (then it is filled, too), ndim and
-     * shape are the configuration's, ndim 0 where it gave none. */
+     * shape are the configuration's, ndim 0 where it gave none. A problem is about a key of the field's map. */
     int (*prepare)(struct field *field, const struct sample_part *part, struct problem *why);
     /* For the budget, NULL: none. What worker_open takes, for each field; and the most that the codec may need while a row is
      * made, which a worker has once for all its fields, as it makes one row at a time: a multiple of 64. */

@@ -41,41 +41,31 @@ static int check_transforms(const struct field *field, struct plan_size *size, s
     }
     if (!size->width || !size->height)
         return problem_set(why, -EINVAL,
-                           "the rows of field '%s' would have no fixed size; end with a transform that gives one, such as "
-                           "center_crop: { size: 224 } or random_resized_crop: { size: 224 }",
-                           field->name);
+                           "the rows would have no fixed size; end with a transform that gives one, such as "
+                           "center_crop: { size: 224 } or random_resized_crop: { size: 224 }");
     return 0;
 }
 
-static int check_dtype(const struct field *field, bool normalize, struct problem *why)
+static int check_dtype(const struct field *field, struct problem *why)
 {
-    switch (field->dtype) {
-    case DTYPE_U8:
-        if (!normalize)
-            return 0;
-        return problem_set(why, -EINVAL,
-                           "normalize gives fractions, which uint8 cannot hold; take dtype: float16, or leave normalize "
-                           "to the trainer");
-    case DTYPE_F16:
-    case DTYPE_BF16:
-    case DTYPE_F32:
+    if (field->dtype == DTYPE_U8 || field->dtype == DTYPE_F16 || field->dtype == DTYPE_BF16 || field->dtype == DTYPE_F32)
         return 0;
-    default:
-        return problem_set(why, -EINVAL, "pictures cannot be %s; take uint8 (0..255), or float16, bfloat16 or float32 (0..1)",
-                           dtype_table[field->dtype].name);
-    }
+    return problem_set(why, -EINVAL, "pictures cannot be %s; take uint8 (0..255), or float16, bfloat16 or float32 (0..1)",
+                       dtype_table[field->dtype].name);
 }
 
 static int image_prepare(struct field *field, const struct sample_part *part, struct problem *why)
 {
     if (part->kind != PART_ENCODED)
-        return problem_set(why, -EINVAL, "part '%s' holds plain numbers, not encoded pictures; take decode: raw", part->name);
-    struct plan_size size = { .std = { 1, 1, 1 } };
+        return problem_about(
+            why, "decode", -1,
+            problem_set(why, -EINVAL, "part '%s' holds plain numbers, not encoded pictures; take decode: raw", part->name));
     if (field->dtype == DTYPES)
         field->dtype = DTYPE_U8;
-    int error = check_transforms(field, &size, why);
+    struct plan_size size = { .whole_numbers = field->dtype == DTYPE_U8, .std = { 1, 1, 1 } };
+    int error = problem_about(why, "transforms", -1, check_transforms(field, &size, why));
     if (!error)
-        error = check_dtype(field, size.normalize, why);
+        error = problem_about(why, "dtype", -1, check_dtype(field, why));
     if (error)
         return error;
     field->ndim = 3;

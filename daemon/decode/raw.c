@@ -19,9 +19,7 @@ static int check_shape(const struct field *field, const struct sample_part *part
     bool same = field->ndim == part->ndim;
     for (uint32_t i = 0; same && i < part->ndim; i++)
         same = field->shape[i] == part->shape[i];
-    return same ? 0
-                : problem_set(why, -EINVAL, "the shape of field '%s' is not that of part '%s'; leave shape out", field->name,
-                              part->name);
+    return same ? 0 : problem_set(why, -EINVAL, "the shape is not that of part '%s'; leave it out", part->name);
 }
 
 static int prepare_values(struct field *field, const struct sample_part *part, struct problem *why)
@@ -29,10 +27,11 @@ static int prepare_values(struct field *field, const struct sample_part *part, s
     if (field->dtype == DTYPES)
         field->dtype = part->dtype;
     if (is_float(part->dtype) && !is_float(field->dtype))
-        return problem_set(why, -EINVAL, "part '%s' is %s, which %s cannot hold; take a float dtype", part->name,
-                           dtype_table[part->dtype].name, dtype_table[field->dtype].name);
+        return problem_about(why, "dtype", -1,
+                             problem_set(why, -EINVAL, "part '%s' is %s, which %s cannot hold; take a float dtype", part->name,
+                                         dtype_table[part->dtype].name, dtype_table[field->dtype].name));
     if (field->ndim)
-        return check_shape(field, part, why);
+        return problem_about(why, "shape", -1, check_shape(field, part, why));
     field->ndim = part->ndim;
     memcpy(field->shape, part->shape, sizeof field->shape);
     return 0;
@@ -43,9 +42,10 @@ static int prepare_bytes(struct field *field, const struct sample_part *part, st
     if (field->dtype == DTYPES)
         field->dtype = DTYPE_U8;
     if (field->dtype != DTYPE_U8)
-        return problem_set(why, -EINVAL,
-                           "part '%s' holds encoded bytes, not %s; take decode: image, or dtype: uint8 for the bytes", part->name,
-                           dtype_table[field->dtype].name);
+        return problem_about(
+            why, "dtype", -1,
+            problem_set(why, -EINVAL, "part '%s' holds encoded bytes, not %s; take decode: image, or dtype: uint8 for the bytes",
+                        part->name, dtype_table[field->dtype].name));
     if (!field->ndim)
         return problem_set(why, -EINVAL,
                            "part '%s' holds encoded bytes of no fixed size; take decode: image, or give the field's "
@@ -57,7 +57,8 @@ static int prepare_bytes(struct field *field, const struct sample_part *part, st
 static int raw_prepare(struct field *field, const struct sample_part *part, struct problem *why)
 {
     if (field->n_transforms)
-        return problem_set(why, -EINVAL, "field '%s' has transforms, which need pictures; take decode: image", field->name);
+        return problem_about(why, "transforms", -1,
+                             problem_set(why, -EINVAL, "transforms need pictures; take decode: image, or remove them"));
     int error = part->kind == PART_VALUES ? prepare_values(field, part, why) : prepare_bytes(field, part, why);
     if (error)
         return error;

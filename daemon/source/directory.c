@@ -204,7 +204,8 @@ static int list_folder(struct scan *scan, const char *path, uint32_t folder, str
         return problem_set(scan->why, rc, "%s/%s: the path is too long", scan->source->root, path);
     DIR *dir = opendir(full);
     if (!dir)
-        return problem_set(scan->why, -errno, "cannot open the folder %s: %s", full, strerror(errno));
+        return problem_set(scan->why, -errno, "cannot open the folder %s: %s; check the path, and that pfeedd may read it", full,
+                           strerror(errno));
     if (fstat(dirfd(dir), &st) < 0) {
         rc = -errno;
         goto close_dir;
@@ -224,7 +225,9 @@ static int list_folder(struct scan *scan, const char *path, uint32_t folder, str
         rc = -errno;
 close_dir:
     closedir(dir);
-    return rc == 0 || rc == -E2BIG ? rc : problem_set(scan->why, rc, "cannot list the folder %s: %s", full, strerror(-rc));
+    return rc == 0 || rc == -E2BIG
+               ? rc
+               : problem_set(scan->why, rc, "cannot list the folder %s: %s; check that pfeedd may read it", full, strerror(-rc));
 }
 
 /* A folder of a class and all below it. */
@@ -262,23 +265,27 @@ static int number_classes(struct scan *scan, const struct found *found, const st
     if (env->classes)
         return names_make(classes, env->classes, env->n_classes, scan->why);
     if (path)
-        return names_load(classes, path, scan->why);
+        return problem_about(scan->why, "classes", -1, names_load(classes, path, scan->why));
     return names_make(classes, (const char *const *)found->names, found->n, scan->why);
 }
 
 static int scan_classes(struct scan *scan, const struct found *found, const struct source_env *env, const struct ancestor *root)
 {
     struct source *source = scan->source;
+    const char *key = env->classes ? "classes_of" : "classes";
     int rc = number_classes(scan, found, env);
     if (rc == 0 && source->classes.n == 0)
-        rc = problem_set(scan->why, -EINVAL, "the list of classes is empty; name the folders of %s, one a line", source->root);
+        rc = problem_about(
+            scan->why, key, -1,
+            problem_set(scan->why, -EINVAL, "the list of classes is empty; name the folders of %s, one a line", source->root));
     for (uint32_t i = 0; i < found->n && rc == 0; i++) {
         int64_t label = names_find(&source->classes, found->names[i]);
         if (label < 0)
-            return problem_set(scan->why, -EINVAL,
-                               "the folder %s/%s is not among the %u classes of %s; add it there or move it away", source->root,
-                               found->names[i], source->classes.n,
-                               env->classes ? "the feed in 'classes_of'" : scan->params->classes);
+            return problem_about(scan->why, key, -1,
+                                 problem_set(scan->why, -EINVAL,
+                                             "the folder %s/%s is not among the %u classes of %s; add it there or move it away",
+                                             source->root, found->names[i], source->classes.n,
+                                             env->classes ? "the feed in 'classes_of'" : scan->params->classes));
         rc = scan_below(scan, found->names[i], label, root);
     }
     return rc;

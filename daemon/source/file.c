@@ -80,13 +80,14 @@ int file_slurp(const char *path, size_t limit, char **text, size_t *size, struct
     int rc = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return problem_set(why, -errno, "cannot open %s: %s", path, strerror(errno));
+        return problem_set(why, -errno, "cannot open %s: %s; check the path, and that pfeedd may read it", path, strerror(errno));
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        rc = problem_set(why, -EINVAL, "%s is not a file", path);
+        rc = problem_set(why, -EINVAL, "%s is not a file; check the path", path);
         goto close_file;
     }
     if ((uint64_t)st.st_size > limit) {
-        rc = problem_set(why, -EFBIG, "%s has %lld bytes; at most %zu are taken", path, (long long)st.st_size, limit);
+        rc = problem_set(why, -EFBIG, "%s has %lld bytes; at most %zu are taken, make it smaller", path, (long long)st.st_size,
+                         limit);
         goto close_file;
     }
     data = malloc((size_t)st.st_size + 1);

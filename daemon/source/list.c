@@ -93,8 +93,9 @@ static int read_header(struct source *source, const struct list_params *p, struc
     }
     int path = find_column(source, p->path_column);
     if (path < 0)
-        return problem_set(why, -EINVAL, "%s:1: no column '%s'; name the column of paths so, or give 'path_column'", csv->path,
-                           p->path_column);
+        return problem_about(why, "path_column", -1,
+                             problem_set(why, -EINVAL, "%s:1: no column '%s'; name the column of paths so, or give 'path_column'",
+                                         csv->path, p->path_column));
     source->columns[path].kind = COLUMN_PATH;
     int image = find_column(source, IMAGE);
     if (image >= 0 && image != path)
@@ -105,7 +106,10 @@ static int read_header(struct source *source, const struct list_params *p, struc
     for (uint32_t i = 0; i < p->text_columns.n; i++) {
         int column = find_column(source, p->text_columns.v[i]);
         if (column < 0 || column == path)
-            return problem_set(why, -EINVAL, "%s:1: no column '%s' for 'text_columns'", csv->path, p->text_columns.v[i]);
+            return problem_about(why, "text_columns", -1,
+                                 problem_set(why, -EINVAL,
+                                             "%s:1: no column '%s' for 'text_columns'; give names of its first line", csv->path,
+                                             p->text_columns.v[i]));
         source->columns[column].kind = COLUMN_TEXT;
     }
     return 0;
@@ -224,10 +228,12 @@ static int number_column(struct source *source, struct column *column, const str
     for (uint64_t row = 0; row < source->n; row++) {
         int64_t number = names_find(classes, column->texts[row]);
         if (number < 0)
-            return problem_set(why, -EINVAL,
-                               "%s:%llu: '%.60s' in the column '%s' is not among the %u classes of the feed in "
-                               "'classes_of'",
-                               path, (unsigned long long)line_of(path, row), column->texts[row], column->name, classes->n);
+            return problem_about(why, "classes_of", -1,
+                                 problem_set(why, -EINVAL,
+                                             "%s:%llu: '%.60s' in the column '%s' is not among the %u classes of the feed in "
+                                             "'classes_of'; mend the row, or remove 'classes_of'",
+                                             path, (unsigned long long)line_of(path, row), column->texts[row], column->name,
+                                             classes->n));
         column->ints[row] = number;
     }
     return 0;
@@ -315,8 +321,9 @@ static int measure_files(struct source *source, const char *list, struct problem
             source->max_bytes = (size_t)source->sizes[id];
     }
     if (absent && absent == source->n)
-        return problem_set(why, -ENOENT, "none of the %llu files of %s can be read, first %.200s; check 'root'",
-                           (unsigned long long)absent, list, first);
+        return problem_about(why, "root", -1,
+                             problem_set(why, -ENOENT, "none of the %llu files of %s can be read, first %.200s; check 'root'",
+                                         (unsigned long long)absent, list, first));
     if (absent)
         log_warn("%s: %llu of %llu files cannot be read, first %s", list, (unsigned long long)absent,
                  (unsigned long long)source->n, first);

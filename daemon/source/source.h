@@ -38,7 +38,8 @@ struct source_ops {
     const char *name, *help;
     const struct setting *settings; /* beside `type`; ends with SETTINGS_END */
     size_t params_size;
-    /* On failure: a sentence in why that names the path or value and says what would be right. A source of 0 samples opens. */
+    /* On failure: a sentence in why that names the path or value and says what would be right, and, by problem_about, the
+     * setting or want to blame; where it names none, the first of `settings` is. A source of 0 samples opens. */
     int (*open)(struct source **out, const void *params, const struct source_env *env, struct problem *why);
     void (*close)(struct source *source); /* NULL is fine */
     uint64_t (*count)(const struct source *source);

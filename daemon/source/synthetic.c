@@ -77,8 +77,9 @@ static bool same_shape(const struct sample_part *a, const struct sample_part *b)
     return a->dtype == b->dtype && a->ndim == b->ndim && memcmp(a->shape, b->shape, a->ndim * sizeof *a->shape) == 0;
 }
 
-static int add_part(struct source *source, const struct source_want *want, struct problem *why)
+static int add_part(struct source *source, const struct source_env *env, uint32_t index, struct problem *why)
 {
+    const struct source_want *want = &env->wants[index];
     struct sample_part *part = &source->parts[source->n_parts];
     snprintf(part->name, sizeof part->name, "%s", want->from);
     part->kind = PART_VALUES;
@@ -89,16 +90,20 @@ static int add_part(struct source *source, const struct source_want *want, struc
         if (strcmp(source->parts[i].name, part->name) == 0) {
             if (same_shape(&source->parts[i], part))
                 return 0;
-            return problem_set(why, -EINVAL,
-                               "two fields read the part '%s' with another dtype or shape; give one of them a 'from' "
-                               "of its own",
-                               part->name);
+            return problem_about(why, "from", (int)index,
+                                 problem_set(why, -EINVAL,
+                                             "two fields read the part '%s' with another dtype or shape; give one of them a "
+                                             "'from' of its own",
+                                             part->name));
         }
     if (is_label(part) && (part->dtype == DTYPE_F16 || part->dtype == DTYPE_BF16))
-        return problem_set(why, -EINVAL, "a label cannot be %s; give dtype int64", dtype_table[part->dtype].name);
+        return problem_about(why, "dtype", (int)index,
+                             problem_set(why, -EINVAL, "a label cannot be %s; give dtype: int64", dtype_table[part->dtype].name));
     uint64_t bytes = part_bytes(part);
     if (bytes > ROW_BYTES_MAX)
-        return problem_set(why, -EINVAL, "a row of the part '%s' is larger than 1 GiB; give a smaller 'shape'", part->name);
+        return problem_about(
+            why, "shape", (int)index,
+            problem_set(why, -EINVAL, "a row of the part '%s' is larger than 1 GiB; give a smaller 'shape'", part->name));
     if (bytes > source->max_bytes)
         source->max_bytes = (size_t)bytes;
     uint64_t key = mix((uint64_t)source->params.seed + GOLDEN);
@@ -129,7 +134,7 @@ static int synthetic_open(struct source **out, const void *params, const struct 
     if (!source->parts || !source->keys)
         rc = problem_set(why, -ENOMEM, "out of memory for a synthetic source");
     for (uint32_t i = 0; i < env->n_wants && rc == 0; i++)
-        rc = add_part(source, &env->wants[i], why);
+        rc = add_part(source, env, i, why);
     if (rc < 0)
         synthetic_close(source);
     else

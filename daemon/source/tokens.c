@@ -52,23 +52,29 @@ static int find_window(const struct source_env *env, struct source_want *out, st
     const struct source_want *found = NULL;
     for (uint32_t i = 0; i < env->n_wants; i++) {
         const struct source_want *want = &env->wants[i];
+        const int at = (int)i;
         if (strcmp(want->from, PART) != 0)
             continue;
         if (want->ndim)
-            return problem_set(why, -EINVAL, "a field that reads '" PART "' has a 'shape'; give 'length' instead");
+            return problem_about(why, "shape", at,
+                                 problem_set(why, -EINVAL, "a field that reads '" PART "' has a 'shape'; give 'length' instead"));
         if (want->length < 1)
-            return problem_set(why, -EINVAL,
-                               "a field that reads '" PART "' has no 'length'; give the tokens of a row, such as 1025");
+            return problem_about(why, "length", at,
+                                 problem_set(why, -EINVAL,
+                                             "a field that reads '" PART
+                                             "' has no 'length'; give the tokens of a row, such as 1025"));
         if (found && (found->length != want->length || found->stride != want->stride))
-            return problem_set(why, -EINVAL,
-                               "two fields read '" PART "' with lengths %lld and %lld (strides %lld and %lld); give both "
-                               "the same, or make two feeds",
-                               (long long)found->length, (long long)want->length, (long long)found->stride,
-                               (long long)want->stride);
+            return problem_about(why, found->length != want->length ? "length" : "stride", at,
+                                 problem_set(why, -EINVAL,
+                                             "two fields read '" PART "' with lengths %lld and %lld (strides %lld and %lld); "
+                                             "give both the same, or make two feeds",
+                                             (long long)found->length, (long long)want->length, (long long)found->stride,
+                                             (long long)want->stride));
         found = want;
     }
     if (!found)
-        return problem_set(why, -EINVAL, "no field reads '" PART "'; name a field so, or give it 'from: " PART "'");
+        return problem_about(
+            why, "from", 0, problem_set(why, -EINVAL, "no field reads '" PART "'; name a field so, or give it 'from: " PART "'"));
     *out = *found;
     if (out->stride < 1)
         out->stride = out->length;
@@ -88,7 +94,7 @@ static int add_matches(struct source *source, const char *pattern, struct proble
     if (rc == GLOB_NOMATCH)
         return problem_set(why, -ENOENT, "no file matches %s; check the path", pattern);
     if (rc == GLOB_ABORTED)
-        return problem_set(why, -EACCES, "cannot list %s: %s", pattern, strerror(errno));
+        return problem_set(why, -EACCES, "cannot list %s: %s; check that pfeedd may read the folder", pattern, strerror(errno));
     if (rc)
         return problem_set(why, -ENOMEM, "out of memory for the files of %s", pattern);
     struct file *grown = realloc(source->files, (source->n_files + matches.gl_pathc) * sizeof *grown);
@@ -129,7 +135,7 @@ static int measure(struct source *source, struct file *file, bool keep, bool *is
     int rc = 0;
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return problem_set(why, -errno, "cannot open %s: %s", file->path, strerror(errno));
+        return problem_set(why, -errno, "cannot open %s: %s; check that pfeedd may read it", file->path, strerror(errno));
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         rc = problem_set(why, -EINVAL, "%s is not a file; let 'path' match files only", file->path);
         goto close_file;
@@ -138,9 +144,11 @@ static int measure(struct source *source, struct file *file, bool keep, bool *is
     file->first = source->n;
     uint64_t body = file->size > source->skip ? file->size - source->skip : 0;
     if (body % source->token_bytes) {
-        rc = problem_set(why, -EINVAL,
-                         "%s has %llu bytes after its head of %llu, which is no multiple of %zu; check 'dtype' and 'skip'",
-                         file->path, (unsigned long long)body, (unsigned long long)source->skip, source->token_bytes);
+        rc = problem_about(
+            why, "dtype", -1,
+            problem_set(why, -EINVAL,
+                        "%s has %llu bytes after its head of %llu, which is no multiple of %zu; check 'dtype' and 'skip'",
+                        file->path, (unsigned long long)body, (unsigned long long)source->skip, source->token_bytes));
         goto close_file;
     }
     *is_short = body < source->window_bytes;

@@ -19,11 +19,17 @@ static int center_crop_check(const void *params, struct plan_size *size, struct 
 {
     const struct center_crop_params *p = params;
     if (p->size.n < 1 || p->size.n > 2)
-        return problem_set(why, -EINVAL, "center_crop: size is one number, or [height, width]");
+        return problem_about(
+            why, "size", -1,
+            problem_set(why, -EINVAL, "center_crop: size has %u numbers; give one, or [height, width]", p->size.n));
     const int32_t height = (int32_t)p->size.v[0], width = (int32_t)p->size.v[p->size.n - 1];
     if ((size->width && width > size->width) || (size->height && height > size->height))
-        return problem_set(why, -EINVAL, "center_crop: %d x %d (height x width) is more than the %d x %d that are left here",
-                           height, width, size->height, size->width);
+        return problem_about(
+            why, "size", -1,
+            problem_set(why, -EINVAL,
+                        "center_crop: %d x %d (height x width) is more than the %d x %d that are left here; give "
+                        "less, or a larger size before it",
+                        height, width, size->height, size->width));
     size->height = height;
     size->width = width;
     return 0;

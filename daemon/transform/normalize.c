@@ -23,24 +23,35 @@ static void fill(const struct normalize_params *p, float mean[3], float std[3])
     }
 }
 
+static int check_channels(const char *key, const struct setting_floats *list, double least, struct problem *why)
+{
+    if (list->n != 1 && list->n != 3)
+        return problem_set(why, -EINVAL, "normalize: %s has %u numbers; give one, or three for red, green and blue", key,
+                           list->n);
+    for (uint32_t i = 0; i < list->n; i++) {
+        if (list->v[i] > 1)
+            return problem_set(why, -EINVAL, "normalize: %s %g, but values are 0..1 here; divide mean and std by 255 (%g)", key,
+                               list->v[i], list->v[i] / 255);
+        if (!(list->v[i] >= least))
+            return problem_set(why, -EINVAL, "normalize: %s %g is too small; give %g to 1", key, list->v[i], least);
+    }
+    return 0;
+}
+
 static int normalize_check(const void *params, struct plan_size *size, struct problem *why)
 {
     const struct normalize_params *p = params;
     if (size->normalize)
         return problem_set(why, -EINVAL, "normalize: the values are normalised already; keep one of the two");
-    if ((p->mean.n != 1 && p->mean.n != 3) || (p->std.n != 1 && p->std.n != 3))
-        return problem_set(why, -EINVAL, "normalize: mean and std are one number or three, for red, green and blue");
-    for (uint32_t i = 0; i < p->mean.n; i++)
-        if (!(p->mean.v[i] >= -1 && p->mean.v[i] <= 1))
-            return problem_set(why, -EINVAL, "normalize: mean %g, but values are 0..1 here: divide mean and std by 255 (%g)",
-                               p->mean.v[i], p->mean.v[i] / 255);
-    for (uint32_t i = 0; i < p->std.n; i++) {
-        if (p->std.v[i] > 1)
-            return problem_set(why, -EINVAL, "normalize: std %g, but values are 0..1 here: divide mean and std by 255 (%g)",
-                               p->std.v[i], p->std.v[i] / 255);
-        if (!(p->std.v[i] >= 1e-6))
-            return problem_set(why, -EINVAL, "normalize: std %g must be more than 0", p->std.v[i]);
-    }
+    int rc = problem_about(why, "mean", -1, check_channels("mean", &p->mean, -1, why));
+    if (rc == 0)
+        rc = problem_about(why, "std", -1, check_channels("std", &p->std, 1e-6, why));
+    if (rc == 0 && size->whole_numbers)
+        rc = problem_set(why, -EINVAL,
+                         "normalize gives fractions, which uint8 cannot hold; take dtype: float16, or leave normalize to the "
+                         "trainer");
+    if (rc < 0)
+        return rc;
     fill(p, size->mean, size->std);
     size->normalize = true;
     return 0;

@@ -28,6 +28,16 @@ static const struct setting settings[] = {
     SETTINGS_END,
 };
 
+static int check_range(const char *key, const struct setting_floats *list, struct problem *why)
+{
+    if (list->n != 2)
+        return problem_set(why, -EINVAL, "random_resized_crop: %s has %u numbers; give [smallest, largest]", key, list->n);
+    if (list->v[0] > list->v[1])
+        return problem_set(why, -EINVAL, "random_resized_crop: %s is [%g, %g]; give the smaller one first", key, list->v[0],
+                           list->v[1]);
+    return 0;
+}
+
 static int random_resized_crop_check(const void *params, struct plan_size *size, struct problem *why)
 {
     const struct random_resized_crop_params *p = params;
@@ -35,11 +45,14 @@ static int random_resized_crop_check(const void *params, struct plan_size *size,
         return problem_set(why, -EINVAL,
                            "random_resized_crop: the picture was resized before; keep only one of the transforms that resize");
     if (p->size.n < 1 || p->size.n > 2)
-        return problem_set(why, -EINVAL, "random_resized_crop: size is one number, or [height, width]");
-    if (p->scale.n != 2 || p->scale.v[0] > p->scale.v[1])
-        return problem_set(why, -EINVAL, "random_resized_crop: scale is [smallest, largest]");
-    if (p->ratio.n != 2 || p->ratio.v[0] > p->ratio.v[1])
-        return problem_set(why, -EINVAL, "random_resized_crop: ratio is [smallest, largest]");
+        return problem_about(
+            why, "size", -1,
+            problem_set(why, -EINVAL, "random_resized_crop: size has %u numbers; give one, or [height, width]", p->size.n));
+    int rc = problem_about(why, "scale", -1, check_range("scale", &p->scale, why));
+    if (rc == 0)
+        rc = problem_about(why, "ratio", -1, check_range("ratio", &p->ratio, why));
+    if (rc < 0)
+        return rc;
     size->height = (int32_t)p->size.v[0];
     size->width = (int32_t)p->size.v[p->size.n - 1];
     size->scaled = true;

@@ -39,7 +39,8 @@ static int resize_check(const void *params, struct plan_size *size, struct probl
     if (size->scaled)
         return problem_set(why, -EINVAL, "resize: the picture was resized before; keep only one of the transforms that resize");
     if (p->size.n < 1 || p->size.n > 2)
-        return problem_set(why, -EINVAL, "resize: size is one number, or [height, width]");
+        return problem_about(why, "size", -1,
+                             problem_set(why, -EINVAL, "resize: size has %u numbers; give one, or [height, width]", p->size.n));
     size->scaled = true;
     /* The long side is known only for each picture, unless a crop before this one has fixed both. */
     if (p->size.n == 1 && !size->width)
@@ -47,8 +48,10 @@ static int resize_check(const void *params, struct plan_size *size, struct probl
     int64_t width, height;
     resized(p, size->width, size->height, &width, &height);
     if (width > 65536 || height > 65536)
-        return problem_set(why, -EINVAL, "resize: %d x %d (height x width) would become %lld x %lld", size->height, size->width,
-                           (long long)height, (long long)width);
+        return problem_about(
+            why, "size", -1,
+            problem_set(why, -EINVAL, "resize: %d x %d (height x width) would become %lld x %lld; give less, or [height, width]",
+                        size->height, size->width, (long long)height, (long long)width));
     size->width = (int32_t)width;
     size->height = (int32_t)height;
     return 0;

@@ -33,6 +33,7 @@ struct plan {
 struct plan_size {
     int32_t width, height;
     bool scaled, normalize;
+    bool whole_numbers; /* what comes out is uint8 */
     float mean[3], std[3];
 };
 

@@ -182,12 +182,11 @@ struct pictures *pictures_open(const char *config_path, uint32_t epochs, uint32_
 {
     struct pictures *pictures = calloc(1, sizeof(*pictures));
     struct config *config;
-    struct problem why;
 
     CHECK(pictures, "no memory");
-    CHECK(config_load(&config, config_path, stderr) == 0, "cannot read %s", config_path);
-    pictures->feed = feed_create(config, &config->feeds[0]);
-    CHECK(pictures->feed && feed_open(pictures->feed, &(struct feed_env){ .others = NULL }, &why) == 0, "%s", why.text);
+    CHECK(config_load(&config, config_path) == 0, "cannot read %s", config_path);
+    feeds_open(&(struct feeds_env){ .config = config, .feeds = &pictures->feed });
+    CHECK(config_report(config, stderr) == 0, "cannot open the feed");
     pictures->field = &pictures->feed->fields[0];
     pictures->n = pictures->feed->samples;
     pictures->epochs = epochs;

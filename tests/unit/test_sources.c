@@ -144,9 +144,9 @@ static void make_file(const char *path)
 static void make_classes(void)
 {
     static const char *const folders[] = { "d", "d/b", "d/a", "d/a-b", "d/B", "d/a/deep", "d/a/deep/er", "d/.hidden" };
-    static const char *const files[] = { "d/b/1.jpg",   "d/a/z.JPG",  "d/a/deep/x.jpeg", "d/a/deep/er/y.jpg", "d/a/deep-1.jpg",
+    static const char *const files[] = { "d/b/1.jpg",   "d/a/z.JPG", "d/a/deep/x.jpeg", "d/a/deep/er/y.jpg", "d/a/deep-1.jpg",
                                          "d/a-b/1.jpg", "d/B/1.jpg", "d/a/.hid.jpg",    "d/a/notes.txt",     "d/.hidden/1.jpg",
-                                         "d/loose.jpg", "d/a/2.jpg",  "d/a/10.jpg",      "d/a/no-extension" };
+                                         "d/loose.jpg", "d/a/2.jpg", "d/a/10.jpg",      "d/a/no-extension" };
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         assert_int_equal(mkdir(folders[i], 0700), 0);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
@@ -159,7 +159,7 @@ static void test_directory(void **state)
     static const struct {
         const char *path;
         int64_t label;
-    } expected[] = { { "d/B/1.jpg", 0 },     { "d/a/10.jpg", 1 },        { "d/a/2.jpg", 1 },
+    } expected[] = { { "d/B/1.jpg", 0 },      { "d/a/10.jpg", 1 },        { "d/a/2.jpg", 1 },
                      { "d/a/deep-1.jpg", 1 }, { "d/a/deep/er/y.jpg", 1 }, { "d/a/deep/x.jpeg", 1 },
                      { "d/a/z.JPG", 1 },      { "d/a-b/1.jpg", 2 },       { "d/b/1.jpg", 3 } };
     struct opened o;
@@ -222,7 +222,7 @@ static void test_directory_classes(void **state)
     OPEN(&o, &source_directory, NULL, { "path", "d" }, { "classes", "classes" });
     expect_problem(&o, -EINVAL, "the list of classes is empty; name the folders of @/d, one a line");
     OPEN(&o, &source_directory, NULL, { "path", "d" }, { "classes", "none" });
-    expect_problem(&o, -ENOENT, "cannot open @/none: No such file or directory");
+    expect_problem(&o, -ENOENT, "cannot open @/none: No such file or directory; check the path, and that pfeedd may read it");
 }
 
 static void test_directory_links(void **state)
@@ -274,7 +274,8 @@ static void test_directory_flat(void **state)
         &o, -EINVAL,
         "@/d has no folders, so it has no classes; remove 'classes' and 'classes_of', or move the files into a folder per class");
     OPEN(&o, &source_directory, NULL, { "path", "nowhere" });
-    expect_problem(&o, -ENOENT, "cannot open the folder @/nowhere: No such file or directory");
+    expect_problem(&o, -ENOENT,
+                   "cannot open the folder @/nowhere: No such file or directory; check the path, and that pfeedd may read it");
 }
 
 /* What changed after the scan is told, and nothing else is read. */
@@ -360,7 +361,10 @@ static void test_list_classes(void **state)
     close_source(&o);
     write_text("l.csv", "path,label\na.jpg,7\na.jpg,8\n");
     OPEN(&o, &source_list, &env, { "path", "l.csv" }, { "text_columns", "label" });
-    expect_problem(&o, -EINVAL, "@/l.csv:3: '8' in the column 'label' is not among the 3 classes of the feed in 'classes_of'");
+    expect_problem(
+        &o, -EINVAL,
+        "@/l.csv:3: '8' in the column 'label' is not among the 3 classes of the feed in 'classes_of'; mend the row, or "
+        "remove 'classes_of'");
     OPEN(&o, &source_list, NULL, { "path", "l.csv" });
     assert_int_equal(read_int(&o, 1, "label"), 8);
     close_source(&o);
@@ -601,7 +605,7 @@ static void test_synthetic(void **state)
     wants[1].dtype = DTYPE_F16;
     wants[0].ndim = 0;
     OPEN(&o, &source_synthetic, &env, { "rows", "0" });
-    expect_problem(&o, -EINVAL, "a label cannot be float16; give dtype int64");
+    expect_problem(&o, -EINVAL, "a label cannot be float16; give dtype: int64");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)

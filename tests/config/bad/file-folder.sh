@@ -1,0 +1,1 @@
+mkdir pfeed.yaml

@@ -1,0 +1,1 @@
+ln -s pfeed.yaml pfeed.yaml

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -39,11 +40,14 @@ static void start_daemon(void)
 static bool find_place(int *connection)
 {
     struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = PF_STAT_DAEMON };
+    struct pollfd answer = { .events = POLLIN };
     uint8_t reply[PF_CTL_MAX];
+    bool sent;
 
-    *connection = lane_connect(&pfeedd);
-    if (send(*connection, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request) &&
-        recv(*connection, reply, sizeof(reply), 0) > 0)
+    *connection = answer.fd = lane_connect(&pfeedd);
+    sent = send(*connection, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request);
+    CHECK(poll(&answer, 1, (int)(scaled_ns(10 * SECOND) / MS)) == 1, "the daemon neither answers nor refuses");
+    if (sent && recv(*connection, reply, sizeof(reply), 0) > 0)
         return true;
     close(*connection);
     return false;

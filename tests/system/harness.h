@@ -74,7 +74,7 @@ void *shared_memory(size_t size);
 uint32_t word_get(const uint32_t *word);
 void word_set(uint32_t *word, uint32_t value);   /* and wakes those who wait for it */
 void word_add(uint32_t *word, uint32_t value);   /* likewise */
-void word_await(uint32_t *word, uint32_t least); /* fails at the deadline */
+void word_await(uint32_t *word, uint32_t least); /* fails at the deadline, or where a trainer has failed */
 uint64_t count_get(const uint64_t *count);
 void count_set(uint64_t *count, uint64_t value);
 

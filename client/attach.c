@@ -39,7 +39,9 @@ static void fork_parent(void)
 /* A child that kept the socket would hide the trainer's death from everybody but the daemon's pidfd. */
 static void fork_child(void)
 {
-    for (struct pfeed *pf = handles; pf; pf = pf->older) {
+    for (struct pfeed *pf = handles, *older; pf; pf = older) {
+        older = pf->older;
+        pf->older = pf->newer = NULL;
         close(pf->socket);
         close(pf->event);
         pf->socket = pf->event = -1;
@@ -395,6 +397,7 @@ void pfeed_close(struct pfeed *pf)
     if (!pf)
         return;
     if (*pf->alive != PFEED_ALIVE) {
+        handles_remove(pf); /* a child that ran no fork handler has it in its list */
         destroy(pf, false);
         return;
     }

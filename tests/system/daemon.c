@@ -82,6 +82,7 @@ static _Noreturn void become(const struct daemon *daemon, pid_t parent)
     close_range(3, ~0U, 0); /* so that its descriptors are its own */
     snprintf(path, sizeof(path), "%s/notify", daemon->folder);
     setenv("NOTIFY_SOCKET", path, 1);
+    setenv("STATE_DIRECTORY", daemon->folder, 1); /* manifests */
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_PID");
     signal(SIGPIPE, SIG_DFL);

@@ -85,8 +85,7 @@ static void fork_with_batch(void *arg)
 
     if (pid == 0) {
         use_copy(pf, batch);
-        if (!forker->clone)
-            use_own(&forker->plan);
+        use_own(&forker->plan);
         _exit(0);
     }
     end_child(pid);

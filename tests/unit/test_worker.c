@@ -42,8 +42,8 @@ static int read_sample(const struct source *source, uint64_t id, uint32_t part, 
     return 0;
 }
 
-static int make_row(void *state, const struct field *field, const struct sample_value *value, const struct row_key *key,
-                    void *row, struct problem *why)
+static int make_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
+                    const struct row_key *key, void *row, struct problem *why)
 {
     size_t at = (size_t)((uint8_t *)row - feed_slot_base(&here.feed, 0));
 
@@ -80,8 +80,9 @@ static int open_world(void **state)
     sem_init(&here.gate, 0, 0);
     sem_init(&here.made, 0, 0);
     pthread_mutex_init(&here.feed.lock, NULL);
-    assert_int_equal(feed_start(&here.feed, SLOTS, SEGMENT_MEMFD, &why), 0);
-    assert_int_equal(workers_create(&here.workers, 1, &here.feed, 1, &why), 0);
+    assert_int_equal(feed_start(&here.feed, SLOTS, SEGMENT_MEMFD, 1, &why), 0);
+    assert_int_equal(workers_create(&here.workers, 1, &why), 0);
+    assert_int_equal(workers_make_room(here.workers, 8, 0, &why), 0);
     return 0;
 }
 
@@ -89,6 +90,8 @@ static int close_world(void **state)
 {
     assert_true(workers_stop(here.workers, 30000));
     workers_destroy(here.workers);
+    free(here.feed.states[0]);
+    free(here.feed.states);
     slots_destroy(&here.feed);
     order_destroy(here.feed.order);
     segment_destroy(&here.feed.segment);
@@ -137,8 +140,8 @@ static void test_given_up(void **state)
     while (slot_unclaimed(&here.feed.slots[4], slot_generation(&here.feed.slots[4])) == BATCH)
         usleep(100); /* from now on the worker stands at the gate, and looks at the queue when it is complete */
     post(1);
-    for (uint32_t i = 0; i < 500; i++) {
-        if (i == 250)
+    for (uint32_t i = 0; i < 200000; i++) {
+        if (i == 100000)
             post(7);
         post(6);
         slot_release(&here.feed, &here.feed.slots[6]);

@@ -374,6 +374,11 @@ void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row)
     CHECK(!row->failed[0], "the feed %s has failed: %s", feed, row->failed);
 }
 
+size_t stat_feeds(struct daemon *daemon, struct pf_row_feed *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_FEEDS, "", rows, sizeof(*rows), max);
+}
+
 size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max)
 {
     return stat_rows(daemon, PF_STAT_SLOTS, feed, rows, sizeof(*rows), max);
@@ -422,6 +427,38 @@ static bool read_text(const char *path, char *text, size_t size)
     close(file);
     text[n > 0 ? n : 0] = 0;
     return n > 0;
+}
+
+int daemon_reload(struct daemon *daemon, const char *yaml, const char *rescan, char **report)
+{
+    struct pf_ctl_reload request = { .head = { PF_CTL_VERSION, PF_CTL_RELOAD, sizeof(request) } };
+    struct pollfd event = { .fd = daemon->control, .events = POLLIN };
+    struct pf_ctl_report part;
+    ssize_t n;
+
+    if (yaml) {
+        FILE *file = fopen(daemon->config, "we");
+
+        CHECK(file && fputs(yaml, file) >= 0 && fclose(file) == 0, "cannot write %s", daemon->config);
+    }
+    if (rescan) {
+        request.flags = PF_RELOAD_RESCAN;
+        snprintf(request.feed, sizeof(request.feed), "%s", rescan);
+    }
+    CHECK(send(daemon->control, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request), "cannot ask the daemon: %s",
+          strerror(errno));
+    CHECK(poll(&event, 1, (int)(scaled_ns(30 * SECOND) / MS)) == 1, "the daemon does not answer a reload");
+    n = recv(daemon->control, &part, sizeof(part), 0);
+    CHECK(n >= (ssize_t)sizeof(struct pf_ctl_error), "the daemon's answer to a reload has %zd bytes", n);
+    if (part.head.type == PF_CTL_ERROR) {
+        const struct pf_ctl_error *error = (const struct pf_ctl_error *)&part;
+
+        *report = strdup(error->text);
+        return error->code;
+    }
+    CHECK(n == sizeof(part) && part.head.type == PF_CTL_REPORT && !part.more, "the daemon's report is not sound, or long");
+    *report = strdup(part.text);
+    return part.code;
 }
 
 void process_read(pid_t pid, struct process *process)

@@ -20,6 +20,9 @@ int daemon_try(struct daemon *daemon, const char *yaml);
 /* Once more, in the same folder; daemon_run likewise where it may refuse. */
 void daemon_again(struct daemon *daemon);
 int daemon_run(struct daemon *daemon);
+/* Writes yaml (NULL: leaves the file as it is) and asks for a reload, or a rescan of feed ("": of all). The report's code; report:
+ * its lines, to be freed, or NULL. */
+int daemon_reload(struct daemon *daemon, const char *yaml, const char *rescan, char **report);
 /* SIGTERM; must exit with 0 within 2 s. */
 void daemon_stop(struct daemon *daemon);
 /* SIGKILL; returns when it is dead. */
@@ -37,6 +40,7 @@ void daemons_end(void);    /* stops those that run, removes the folders */
 void stat_daemon(struct daemon *daemon, struct pf_row_daemon *row);
 void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row);
 /* How many there are; at most max are stored. */
+size_t stat_feeds(struct daemon *daemon, struct pf_row_feed *rows, size_t max);
 size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max);
 size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max);
 /* For conditions. */

@@ -10,18 +10,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "consumer.h"
 #include "setting.h"
 
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
-#ifndef SO_PEERGROUPS
-#define SO_PEERGROUPS 59
-#endif
 #define CONNECTIONS_EXTRA 64 /* beside max_consumers: for pfeedctl */
 #define MESSAGES_A_TURN   16
 
@@ -45,67 +38,6 @@ struct server {
     int spare; /* given up for a moment where descriptors run out, to refuse who waits */
 };
 
-/* ---- peers ---------------------------------------------------------------------------------------------------------- */
-
-static int read_peer(int fd, struct peer *peer)
-{
-    struct ucred ucred;
-    socklen_t size = sizeof(ucred);
-    socklen_t groups_size = (PEER_GROUPS - 1) * sizeof(gid_t);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &ucred, &size) != 0)
-        return -errno;
-    peer->pid = ucred.pid;
-    peer->uid = ucred.uid;
-    peer->groups[0] = ucred.gid;
-    peer->n_groups = 1;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups + 1, &groups_size) == 0)
-        peer->n_groups += groups_size / sizeof(gid_t);
-    return 0;
-}
-
-static int open_pidfd(int fd, pid_t pid)
-{
-    int pidfd = -1;
-    socklen_t size = sizeof(pidfd);
-
-    if (pid <= 0)
-        return -1; /* in a PID namespace that we cannot see: its hang-up will have to do */
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
-        return pidfd;
-    return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-static bool in_group(const struct peer *peer, gid_t group)
-{
-    for (uint32_t g = 0; g < peer->n_groups; g++)
-        if (peer->groups[g] == group)
-            return true;
-    return false;
-}
-
-static bool may_rule(const struct peer *peer)
-{
-    return peer->uid == 0 || peer->uid == geteuid();
-}
-
-bool server_may(const struct daemon *daemon, const struct peer *peer, const struct feed *feed)
-{
-    const struct config_access *access = &feed->config->access;
-
-    if (may_rule(peer))
-        return true;
-    if (!access->given)
-        return daemon->have_pfeed_group && in_group(peer, daemon->pfeed_group);
-    for (uint32_t u = 0; u < access->n_users; u++)
-        if (access->users[u] == peer->uid)
-            return true;
-    for (uint32_t g = 0; g < access->n_groups; g++)
-        if (in_group(peer, access->groups[g]))
-            return true;
-    return false;
-}
-
 /* ---- replies -------------------------------------------------------------------------------------------------------- */
 
 static void finish(struct connection *connection)
@@ -121,6 +53,7 @@ static void finish(struct connection *connection)
         link = &(*link)->next;
     *link = connection->next;
     server->n_connections--;
+    peer_fini(&connection->peer);
     free(connection);
     if (consumer)
         consumer_hangup(consumer);
@@ -203,7 +136,7 @@ static int no_such_feed(struct connection *connection, const char *name)
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         size_t at = strlen(list);
 
-        if (!server_may(daemon, &connection->peer, &daemon->feeds[f]))
+        if (!peer_may(daemon, &connection->peer, &daemon->feeds[f]))
             continue;
         nearest_offer(&near, daemon->feeds[f].config->name);
         snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f].config->name);
@@ -224,7 +157,7 @@ static struct feed *allowed_feed(struct connection *connection, const char *name
         *rc = no_such_feed(connection, name);
         return NULL;
     }
-    if (server_may(daemon, &connection->peer, feed))
+    if (peer_may(daemon, &connection->peer, feed))
         return feed;
     log_warn("pid %ld, uid %u may not use feed '%s'", (long)connection->peer.pid, connection->peer.uid, name);
     snprintf(text, sizeof(text), "uid %u may not use feed '%s'; %s", connection->peer.uid, name,
@@ -254,7 +187,7 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
         return send_error(connection, -EUSERS,
                           "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until "
                           "their process ends)");
-    peer.pidfd = open_pidfd(connection->watch.fd, peer.pid);
+    peer.pidfd = peer_pidfd(connection->watch.fd, &connection->peer);
     if (peer.pidfd < 0 && peer.pid > 0)
         return send_error(connection, -ESRCH, "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
     rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, &reply, fds, &why);
@@ -349,7 +282,7 @@ static int on_peek(struct connection *connection, const struct pf_ctl_stat *requ
 
 static int on_stop(struct connection *connection)
 {
-    if (!may_rule(&connection->peer))
+    if (!peer_rules(&connection->peer))
         return send_error(connection, -EACCES, "only root and the daemon's own user may stop it");
     log_info("pid %ld, uid %u asks to stop", (long)connection->peer.pid, connection->peer.uid);
     connection->server->daemon->stopping = true;
@@ -429,7 +362,7 @@ static bool has_place(const struct server *server, const struct peer *peer)
 
     for (const struct connection *connection = server->connections; connection; connection = connection->next)
         own += connection->peer.uid == peer->uid;
-    if (may_rule(peer))
+    if (peer_rules(peer))
         return server->n_connections < places + CONNECTIONS_EXTRA;
     return own < places / 2 && server->n_connections < places;
 }
@@ -460,7 +393,7 @@ static void on_connect(struct watch *watch, uint32_t events)
         return;
     }
     connection = calloc(1, sizeof(*connection));
-    if (!connection || read_peer(fd, &connection->peer) < 0 || !has_place(server, &connection->peer))
+    if (!connection || peer_read(fd, &connection->peer) < 0 || !has_place(server, &connection->peer))
         goto fail;
     connection->server = server;
     connection->watch = (struct watch){ .fd = fd, .call = on_readable };
@@ -472,6 +405,8 @@ static void on_connect(struct watch *watch, uint32_t events)
     return;
 fail:
     log_debug("a connection was refused: %s", connection ? "too many" : "no memory");
+    if (connection)
+        peer_fini(&connection->peer);
     free(connection);
     close(fd);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The control socket: connections, who the peer is, messages in and replies out; and what the whole daemon consists of, for
+/* The control socket: connections, messages in and replies out; and what the whole daemon consists of, for
  * those who answer questions about it. Main thread. */
 #ifndef PFEED_SERVER_H
 #define PFEED_SERVER_H
@@ -11,16 +11,8 @@
 #include "ctl.h"
 #include "feed.h"
 #include "loop.h"
+#include "peer.h"
 #include "worker.h"
-
-#define PEER_GROUPS 64
-
-struct peer {
-    pid_t pid;
-    uid_t uid;
-    uint32_t n_groups;
-    gid_t groups[PEER_GROUPS]; /* the main one and all others, from the kernel */
-};
 
 struct daemon {
     const struct config *config;
@@ -51,7 +43,5 @@ void server_close(struct connection *connection);
 /* stat.c: fills one message with rows of `what` from number `from` on. Returns the message's size; *next = 0: that was all. */
 size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf_ctl_stat *request, uint32_t from, uint32_t *next,
                  uint8_t message[PF_CTL_MAX]);
-/* Whether the peer may use the feed. */
-bool server_may(const struct daemon *daemon, const struct peer *peer, const struct feed *feed);
 
 #endif

@@ -258,7 +258,7 @@ size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf
     for (uint32_t f = 0; request->what != PF_STAT_DAEMON && f < daemon->n_feeds; f++) {
         struct feed *feed = &daemon->feeds[f];
 
-        if (server_may(daemon, peer, feed) && (!*request->feed || strcmp(request->feed, feed->config->name) == 0))
+        if (peer_may(daemon, peer, feed) && (!*request->feed || strcmp(request->feed, feed->config->name) == 0))
             about(feed, request->what, &reply);
     }
     *head = (struct pf_ctl_rows){

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* A connection of the control socket: server.c has its beginning, its messages and its end, request.c knows what they mean.
+ * For these two files only. Main thread. */
+#ifndef PFEED_CONNECTION_H
+#define PFEED_CONNECTION_H
+
+#include "server.h"
+
+struct connection {
+    struct connection *next;
+    struct server *server;
+    struct daemon *daemon;
+    struct watch watch;
+    struct peer peer;
+    struct consumer *consumer; /* NULL: none attached */
+    bool attached_once;
+    struct pf_ctl_stat stat; /* the answer in progress, if stat_busy */
+    bool stat_busy;
+    uint32_t stat_from;
+};
+
+/* 0, or -errno: the peer does not read (-EAGAIN), or has gone. Writes the message's head. */
+int connection_send(struct connection *connection, void *message, uint16_t type, size_t size, const int *fds, unsigned n_fds);
+int connection_send_error(struct connection *connection, int code, const char *text);
+
+/* One message. 0, or -errno: the connection ends; -EPROTO: with a sentence. */
+int request_handle(struct connection *connection, const void *message, size_t size);
+/* Sends as much of a long answer as the socket takes; as above. */
+int request_go_on(struct connection *connection);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* What the messages of the control socket mean: one function a request, which checks all that the peer wrote and answers.
+ * Called by server.c for each message. Main thread. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "connection.h"
+#include "consumer.h"
+#include "setting.h"
+
+static int send_ok(struct connection *connection)
+{
+    struct pf_ctl_head ok;
+
+    return connection_send(connection, &ok, PF_CTL_OK, sizeof(ok), NULL, 0);
+}
+
+static bool text_ends(const char *text, size_t size)
+{
+    return memchr(text, 0, size) != NULL;
+}
+
+static struct feed *find_feed(struct daemon *daemon, const char *name)
+{
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        if (strcmp(daemon->feeds[f].config->name, name) == 0)
+            return &daemon->feeds[f];
+    return NULL;
+}
+
+static int no_such_feed(struct connection *connection, const char *name)
+{
+    struct daemon *daemon = connection->daemon;
+    char text[900], list[600] = "";
+    struct nearest near;
+
+    nearest_init(&near, name);
+    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
+        size_t at = strlen(list);
+
+        if (!peer_may(daemon, &connection->peer, &daemon->feeds[f]))
+            continue;
+        nearest_offer(&near, daemon->feeds[f].config->name);
+        snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f].config->name);
+    }
+    snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
+             near.best ? near.best : "", near.best ? "'?" : "", *list ? list : "none that you may use");
+    return connection_send_error(connection, -ENOENT, text);
+}
+
+/* The feed, if the peer may use it; otherwise the error has been sent and *rc says how that went. */
+static struct feed *allowed_feed(struct connection *connection, const char *name, int *rc)
+{
+    struct daemon *daemon = connection->daemon;
+    struct feed *feed = find_feed(daemon, name);
+    char text[400];
+
+    if (!feed) {
+        *rc = no_such_feed(connection, name);
+        return NULL;
+    }
+    if (peer_may(daemon, &connection->peer, feed))
+        return feed;
+    log_warn("pid %ld, uid %u may not use feed '%s'", (long)connection->peer.pid, connection->peer.uid, name);
+    snprintf(text, sizeof(text), "uid %u may not use feed '%s'; %s", connection->peer.uid, name,
+             feed->config->access.given ? "its `access` names the users and groups that may"
+                                        : "it has no `access`, so only root and members of group `pfeed` may");
+    *rc = connection_send_error(connection, -EACCES, text);
+    return NULL;
+}
+
+static int on_attach(struct connection *connection, const struct pf_ctl_attach *request)
+{
+    struct daemon *daemon = connection->daemon;
+    struct consumer_peer peer = { .pid = connection->peer.pid, .uid = connection->peer.uid };
+    struct pf_ctl_attached reply;
+    struct problem why;
+    struct feed *feed;
+    int fds[PF_ATTACH_FDS], rc;
+
+    if (!text_ends(request->feed, sizeof(request->feed)) || !text_ends(request->job, sizeof(request->job)) ||
+        !text_ends(request->local_ranks, sizeof(request->local_ranks)) || !text_ends(request->start, sizeof(request->start)) ||
+        request->slow > PF_SLOW_SKIP || (request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK)))
+        return -EPROTO;
+    feed = allowed_feed(connection, request->feed, &rc);
+    if (!feed)
+        return rc;
+    if (consumer_count() >= (uint64_t)daemon->config->daemon.max_consumers)
+        return connection_send_error(
+            connection, -EUSERS,
+            "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until "
+            "their process ends)");
+    peer.pidfd = peer_pidfd(connection->watch.fd, &connection->peer);
+    if (peer.pidfd < 0 && peer.pid > 0)
+        return connection_send_error(connection, -ESRCH,
+                                     "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
+    rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, &reply, fds, &why);
+    if (rc < 0) {
+        if (peer.pidfd >= 0)
+            close(peer.pidfd);
+        log_info("attach of pid %ld, uid %u to feed '%s' refused: %s", (long)peer.pid, peer.uid, request->feed, why.text);
+        return connection_send_error(connection, rc, why.text);
+    }
+    connection->consumer->connection = connection;
+    connection->attached_once = true;
+    log_info("consumer %llu: pid %ld, uid %u, feed '%s', job '%s' rank %u of %u, %u rows a step%s",
+             (unsigned long long)reply.consumer, (long)peer.pid, peer.uid, request->feed, request->job, request->rank,
+             request->world, reply.batch, peer.pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
+    return connection_send(connection, &reply, PF_CTL_ATTACHED, sizeof(reply), fds, PF_ATTACH_FDS);
+}
+
+static int on_why(struct connection *connection)
+{
+    struct pf_ctl_text reply = { .text = "" };
+
+    if (!connection->consumer)
+        return -EPROTO;
+    feed_why(connection->consumer->feed, connection->consumer, reply.text, sizeof(reply.text));
+    return connection_send(connection, &reply, PF_CTL_TEXT, sizeof(reply), NULL, 0);
+}
+
+static int on_detach(struct connection *connection)
+{
+    struct consumer *consumer = connection->consumer;
+
+    if (!consumer)
+        return -EPROTO;
+    connection->consumer = NULL;
+    consumer_detach(consumer);
+    return send_ok(connection);
+}
+
+int request_go_on(struct connection *connection)
+{
+    struct daemon *daemon = connection->daemon;
+    uint8_t message[PF_CTL_MAX] __attribute__((aligned(8)));
+
+    while (connection->stat_busy) {
+        uint32_t next;
+        size_t size = stat_rows(daemon, &connection->peer, &connection->stat, connection->stat_from, &next, message);
+        int rc = connection_send(connection, message, PF_CTL_ROWS, size, NULL, 0);
+
+        if (rc == -EAGAIN)
+            return loop_modify(daemon->loop, &connection->watch, EPOLLOUT);
+        if (rc < 0)
+            return rc;
+        connection->stat_from = next;
+        connection->stat_busy = next != 0;
+    }
+    return loop_modify(daemon->loop, &connection->watch, 0);
+}
+
+static int on_stat(struct connection *connection, const struct pf_ctl_stat *request)
+{
+    struct daemon *daemon = connection->daemon;
+    int rc;
+
+    if (!text_ends(request->feed, sizeof(request->feed)) || connection->stat_busy)
+        return -EPROTO;
+    if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_ERRORS)
+        return connection_send_error(connection, -EOPNOTSUPP, "this pfeedd does not know what was asked for; is pfeedctl newer?");
+    if (*request->feed && !allowed_feed(connection, request->feed, &rc))
+        return rc;
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        feed_turn(&daemon->feeds[f]); /* what consumers returned meanwhile counts */
+    connection->stat = *request;
+    connection->stat_from = 0;
+    connection->stat_busy = true;
+    return request_go_on(connection);
+}
+
+static int on_peek(struct connection *connection, const struct pf_ctl_stat *request)
+{
+    struct pf_ctl_head ok;
+    struct feed *feed;
+    int rc;
+
+    if (!text_ends(request->feed, sizeof(request->feed)))
+        return -EPROTO;
+    feed = allowed_feed(connection, request->feed, &rc);
+    if (!feed)
+        return rc;
+    return connection_send(connection, &ok, PF_CTL_OK, sizeof(ok), &feed->segment.reader, 1);
+}
+
+static int on_stop(struct connection *connection)
+{
+    if (!peer_rules(&connection->peer))
+        return connection_send_error(connection, -EACCES, "only root and the daemon's own user may stop it");
+    log_info("pid %ld, uid %u asks to stop", (long)connection->peer.pid, connection->peer.uid);
+    connection->daemon->stopping = true;
+    return send_ok(connection);
+}
+
+int request_handle(struct connection *connection, const void *message, size_t size)
+{
+    const struct pf_ctl_head *head = message;
+    char text[160];
+
+    if (size < sizeof(*head) || head->size != size)
+        return -EPROTO;
+    if (head->version != PF_CTL_VERSION) {
+        snprintf(text, sizeof(text), "this pfeedd (%s) speaks protocol %u, the client %u; use the same version on both sides",
+                 PFEED_VERSION, PF_CTL_VERSION, head->version);
+        connection_send_error(connection, -EPROTO, text);
+        return -ECONNABORTED;
+    }
+    if (connection->attached_once && head->type != PF_CTL_WHY && head->type != PF_CTL_DETACH)
+        return -EPROTO;
+    switch (head->type) {
+    case PF_CTL_ATTACH:
+        return size == sizeof(struct pf_ctl_attach) ? on_attach(connection, message) : -EPROTO;
+    case PF_CTL_WHY:
+        return size == sizeof(*head) ? on_why(connection) : -EPROTO;
+    case PF_CTL_DETACH:
+        return size == sizeof(*head) ? on_detach(connection) : -EPROTO;
+    case PF_CTL_STAT:
+        return size == sizeof(struct pf_ctl_stat) ? on_stat(connection, message) : -EPROTO;
+    case PF_CTL_PEEK:
+        return size == sizeof(struct pf_ctl_stat) ? on_peek(connection, message) : -EPROTO;
+    case PF_CTL_STOP:
+        return size == sizeof(*head) ? on_stop(connection) : -EPROTO;
+    default:
+        return -EPROTO;
+    }
+}

@@ -33,6 +33,8 @@ struct config_daemon { /* daemon: */
     uint64_t memory;   /* bytes; 0: auto */
     int shm;           /* enum config_shm */
     int64_t max_consumers;
+    int64_t user_consumers; /* 0: auto */
+    int64_t user_jobs, user_held;
     struct config_mark *marks; /* one a row of config_daemon_table */
 };
 

@@ -432,16 +432,6 @@ static void on_event(struct watch *watch, uint32_t events)
 
 /* ---- attaching ------------------------------------------------------------------------------------------------------ */
 
-static struct job *find_job(struct feed *feed, uid_t uid, const char *name)
-{
-    if (!*name)
-        return NULL;
-    for (struct job *job = feed->jobs; job; job = job->next)
-        if (job->uid == uid && strcmp(job->name, name) == 0)
-            return job;
-    return NULL;
-}
-
 /* A newer run of the job takes its place. */
 static void supersede(struct feed *feed, struct job *job, uint64_t run)
 {
@@ -573,11 +563,11 @@ static int make_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *re
     return rc;
 }
 
-/* The job that the request means, made if need be; *fresh: it was. */
+/* The job that the request means, made if need be; *fresh: it was, and takes the place of *old if there is one. */
 static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint32_t max_held, struct job **out,
-                      bool *fresh, struct problem *why)
+                      bool *fresh, struct job **old, struct problem *why)
 {
-    struct job *job = find_job(feed, uid, request->job);
+    struct job *job = job_find(feed, uid, request->job);
     int rc;
 
     if (request->rank >= request->world)
@@ -600,10 +590,8 @@ static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *
         *out = job;
         return 0;
     }
-    rc = make_job(feed, uid, request, job, max_held, out, why);
-    if (rc == 0 && job)
-        supersede(feed, job, request->run);
-    return rc;
+    *old = job;
+    return make_job(feed, uid, request, job, max_held, out, why);
 }
 
 static int make_lane(struct consumer *c, struct problem *why)
@@ -650,9 +638,9 @@ static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, 
 int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
                     const struct consumer_peer *peer, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS], struct problem *why)
 {
-    uint32_t max_held = request->max_held ? request->max_held : (uint32_t)feed->config->max_held;
+    uint32_t max_held = consumer_max_held(feed, request);
     struct consumer *c;
-    struct job *job = NULL;
+    struct job *job = NULL, *old = NULL;
     bool fresh = false;
     int rc;
 
@@ -660,7 +648,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
         return problem_set(why, -EIO, "feed '%s' has failed: %s", feed->config->name, feed->failed);
     if (max_held > PF_RING / 2)
         return problem_set(why, -EINVAL, "max_held is %u; it can be 1 to %u", max_held, PF_RING / 2);
-    rc = choose_job(feed, peer->uid, request, max_held, &job, &fresh, why);
+    rc = choose_job(feed, peer->uid, request, max_held, &job, &fresh, &old, why);
     if (rc < 0)
         return rc;
     c = calloc(1, sizeof(*c));
@@ -695,6 +683,8 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
         }
     }
     next_id++;
+    if (old)
+        supersede(feed, old, request->run); /* only now, as nothing can fail any more */
     if (fresh) {
         job->next = feed->jobs;
         feed->jobs = job;

@@ -76,6 +76,11 @@ struct consumer_peer {
     int pidfd; /* -1: none; consumer_attach takes it over on success */
 };
 
+/* What a request asks for. */
+static inline uint32_t consumer_max_held(const struct feed *feed, const struct pf_ctl_attach *request)
+{
+    return request->max_held ? request->max_held : (uint32_t)feed->config->max_held;
+}
 /* Finds or makes the job, makes the lane. On success *reply and fds (to be sent; they stay the consumer's) are filled. */
 int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
                     const struct consumer_peer *peer, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS], struct problem *why);

@@ -163,6 +163,16 @@ void job_destroy(struct job *job)
     free(job);
 }
 
+struct job *job_find(const struct feed *feed, uid_t uid, const char *name)
+{
+    if (!*name)
+        return NULL;
+    for (struct job *job = feed->jobs; job; job = job->next)
+        if (job->uid == uid && strcmp(job->name, name) == 0)
+            return job;
+    return NULL;
+}
+
 int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struct problem *why)
 {
     struct deliver_terms terms;

@@ -12,8 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "audit.h"
 #include "connection.h"
 #include "consumer.h"
+#include "limit.h"
 
 #define CONNECTIONS_EXTRA 64 /* beside max_consumers: for pfeedctl */
 #define MESSAGES_A_TURN   16
@@ -115,24 +117,25 @@ static void on_readable(struct watch *watch, uint32_t events)
             rc = request_handle(connection, message, (size_t)got);
     }
     if (rc == -EPROTO) {
-        log_warn("pid %ld, uid %u: a message that is not sound, or out of order", (long)connection->peer.pid,
-                 connection->peer.uid);
+        audit_line(connection->peer.uid, "pid %ld, uid %u: a message that is not sound, or out of order",
+                   (long)connection->peer.pid, connection->peer.uid);
         connection_send_error(connection, -EPROTO, "that message is not sound, or out of order; the connection is closed");
     }
     if (rc < 0)
         finish(connection);
 }
 
-/* One user who is neither root nor the daemon's own may take half of the places, so that others find one. */
+/* One user who is neither root nor the daemon's own may take a part of the places only, so that others find one. */
 static bool has_place(const struct server *server, const struct peer *peer)
 {
-    uint64_t places = (uint64_t)server->daemon->config->daemon.max_consumers + CONNECTIONS_EXTRA, own = 0;
+    const struct config_daemon *config = &server->daemon->config->daemon;
+    uint64_t places = (uint64_t)config->max_consumers + CONNECTIONS_EXTRA, own = 0;
 
     for (const struct connection *connection = server->connections; connection; connection = connection->next)
         own += connection->peer.uid == peer->uid;
     if (peer_rules(peer))
         return server->n_connections < places + CONNECTIONS_EXTRA;
-    return own < places / 2 && server->n_connections < places;
+    return own < limit_user_consumers(config) + CONNECTIONS_EXTRA / 2 && server->n_connections < places;
 }
 
 /* No descriptor is left: takes the one who waits and closes it, or the loop would come back here for ever. */
@@ -214,6 +217,7 @@ void server_destroy(struct server *server)
         connection->consumer = NULL;
         finish(connection);
     }
+    audit_end();
     loop_remove(server->daemon->loop, &server->listen);
     close(server->listen.fd);
     if (server->spare >= 0)

@@ -127,7 +127,7 @@ static void run_default(const void *arg)
 static void run_jobs(const void *arg)
 {
     struct pfeed_options first = { .job = "first", .world = 2 }, second = { .job = "second" }, third = { .job = "third" };
-    struct pfeed *annas[3], *again, *bert, *root;
+    struct pfeed *annas[3], *again, *bert, *roots[3];
 
     start_daemon("user_jobs: 2");
     annas[0] = open_as(ANNA, first);
@@ -139,13 +139,15 @@ static void run_jobs(const void *arg)
     second.run = 1;
     again = open_as(ANNA, second); /* nor is a newer run, which takes the old one's place */
     bert = open_as(BERT, third);
-    root = open_as(0, third);
-    goes_on(again);
     for (int i = 0; i < 3; i++)
+        roots[i] = open_as(0, (struct pfeed_options){ 0 }); /* who is not limited */
+    goes_on(again);
+    for (int i = 0; i < 3; i++) {
         pfeed_close(annas[i]);
+        pfeed_close(roots[i]);
+    }
     pfeed_close(again);
     pfeed_close(bert);
-    pfeed_close(root);
     daemon_stop(&pfeedd);
 }
 

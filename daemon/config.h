@@ -35,6 +35,7 @@ struct config_daemon { /* daemon: */
     int64_t max_consumers;
     int64_t user_consumers; /* 0: auto */
     int64_t user_jobs, user_held;
+    int64_t patience_ms;
     struct config_mark *marks; /* one a row of config_daemon_table */
 };
 

@@ -39,6 +39,8 @@ const struct setting config_daemon_table[] = {
     { "user_jobs", SETTING_INT, DAEMON(user_jobs), "64", 1, 65536, .help = "jobs that such a user may have at a time" },
     { "user_held", SETTING_INT, DAEMON(user_held), "512", 1, 1048576,
       .help = "batches that such a user's consumers may hold at a time, all together: the sum of their max_held" },
+    { "patience", SETTING_DURATION, DAEMON(patience_ms), "10s", 10, HOUR_MS,
+      .help = "how long a connection may owe its first question, or leave an answer unread" },
     SETTINGS_END,
 };
 

@@ -164,6 +164,7 @@ static int on_detach(struct connection *connection)
         return -EPROTO;
     connection->consumer = NULL;
     consumer_detach(consumer);
+    connection_owes(connection, true); /* there is nothing left to say */
     return send_ok(connection);
 }
 
@@ -177,13 +178,16 @@ int request_go_on(struct connection *connection)
         size_t size = stat_rows(daemon, &connection->peer, &connection->stat, connection->stat_from, &next, message);
         int rc = connection_send(connection, message, PF_CTL_ROWS, size, NULL, 0);
 
-        if (rc == -EAGAIN)
+        if (rc == -EAGAIN) {
+            connection_owes(connection, true);
             return loop_modify(daemon->loop, &connection->watch, EPOLLOUT);
+        }
         if (rc < 0)
             return rc;
         connection->stat_from = next;
         connection->stat_busy = next != 0;
     }
+    connection_owes(connection, false);
     return loop_modify(daemon->loop, &connection->watch, 0);
 }
 

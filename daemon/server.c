@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "audit.h"
@@ -18,15 +19,42 @@
 #include "limit.h"
 
 #define CONNECTIONS_EXTRA 64 /* beside max_consumers: for pfeedctl */
-#define MESSAGES_A_TURN   16
+/* pfeed_next with a time-out of 1 ms asks 1,000 times a second, and whoever polls by pfeedctl far less often. */
+#define MESSAGE_NS INT64_C(200000)     /* a message each, */
+#define BURST_NS   INT64_C(1000000000) /* or as many at once as in this time */
 
 struct server {
     struct daemon *daemon;
     struct watch listen;
     struct connection *connections;
     uint32_t n_connections;
-    int spare; /* given up for a moment where descriptors run out, to refuse who waits */
+    struct watch timer; /* armed only while somebody owes us something */
+    uint32_t n_due;     /* connections of which due_ns is set */
+    int spare;          /* given up for a moment where descriptors run out, to refuse who waits */
 };
+
+/* ---- patience ------------------------------------------------------------------------------------------------------- */
+
+static void set_timer(struct server *server, int64_t at_ns)
+{
+    struct itimerspec at = { .it_value = { .tv_sec = at_ns / 1000000000, .tv_nsec = at_ns % 1000000000 } };
+
+    timerfd_settime(server->timer.fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* The timer is set for who owed first, as all have the same time, and is not moved when that one has answered: on_timer then
+ * finds nobody late and sets it for the next one. Nobody: no timer, and no wake-up. */
+void connection_owes(struct connection *connection, bool owes)
+{
+    struct server *server = connection->server;
+    bool owed = connection->due_ns != 0;
+
+    connection->due_ns = owes ? feed_now_ns() + server->daemon->config->daemon.patience_ms * 1000000 : 0;
+    if (owes && !owed && server->n_due++ == 0)
+        set_timer(server, connection->due_ns);
+    else if (!owes && owed && --server->n_due == 0)
+        set_timer(server, 0);
+}
 
 /* ---- replies -------------------------------------------------------------------------------------------------------- */
 
@@ -35,8 +63,14 @@ static void finish(struct connection *connection)
     struct server *server = connection->server;
     struct consumer *consumer = connection->consumer;
     struct connection **link = &server->connections;
+    uint8_t byte;
 
     connection->consumer = NULL;
+    connection_owes(connection, false);
+    /* What it said last is read away, or else it would hear "connection reset" instead of our last word. */
+    shutdown(connection->watch.fd, SHUT_RD);
+    while (recv(connection->watch.fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) > 0)
+        continue;
     loop_remove(server->daemon->loop, &connection->watch);
     close(connection->watch.fd);
     while (*link != connection)
@@ -93,36 +127,80 @@ void server_close(struct connection *connection)
     finish(connection);
 }
 
+/* The last word to a peer that does not keep to the rules. */
+static void refuse(struct connection *connection, int code, const char *rule)
+{
+    char text[200];
+
+    audit_line(connection->peer.uid, "pid %ld, uid %u: %s", (long)connection->peer.pid, connection->peer.uid, rule);
+    snprintf(text, sizeof(text), "%s; the connection is closed", rule);
+    connection_send_error(connection, code, text);
+    finish(connection);
+}
+
+static bool pays(struct connection *connection)
+{
+    int64_t now_ns = feed_now_ns();
+
+    if (connection->paid_ns < now_ns)
+        connection->paid_ns = now_ns;
+    connection->paid_ns += MESSAGE_NS;
+    return connection->paid_ns - now_ns <= BURST_NS;
+}
+
+/* One message a turn: whoever sends many waits as long for each as all others do. */
 static void on_readable(struct watch *watch, uint32_t events)
 {
     struct connection *connection = (struct connection *)((uint8_t *)watch - offsetof(struct connection, watch));
     uint8_t message[PF_CTL_MAX] __attribute__((aligned(8)));
-    int rc = 0;
+    /* No control buffer: descriptors that a client sends are dropped by the kernel. */
+    struct iovec part = { .iov_base = message, .iov_len = sizeof(message) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+    int rc = events & EPOLLOUT ? request_go_on(connection) : 0;
+    ssize_t got = 0;
 
-    if (events & EPOLLOUT)
-        rc = request_go_on(connection);
-    for (int i = 0; rc == 0 && i < MESSAGES_A_TURN; i++) {
-        /* No control buffer: descriptors that a client sends are dropped by the kernel. */
-        struct iovec part = { .iov_base = message, .iov_len = sizeof(message) };
-        struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
-        ssize_t got = recvmsg(connection->watch.fd, &header, MSG_DONTWAIT);
-
+    if (rc == 0) {
+        got = recvmsg(connection->watch.fd, &header, MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
+        if (!connection->stat_busy)
+            connection_owes(connection, false);
         if (got <= 0)
             rc = -ECONNRESET;
         else if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
             rc = -EPROTO;
+        else if (!pays(connection))
+            rc = -EDQUOT;
         else
             rc = request_handle(connection, message, (size_t)got);
     }
-    if (rc == -EPROTO) {
-        audit_line(connection->peer.uid, "pid %ld, uid %u: a message that is not sound, or out of order",
-                   (long)connection->peer.pid, connection->peer.uid);
-        connection_send_error(connection, -EPROTO, "that message is not sound, or out of order; the connection is closed");
-    }
-    if (rc < 0)
+    if (rc == -EPROTO)
+        refuse(connection, rc, "a message that is not sound, or out of order");
+    else if (rc == -EDQUOT)
+        refuse(connection, rc, "more than 5,000 messages a second");
+    else if (rc < 0)
         finish(connection);
+}
+
+static void on_timer(struct watch *watch, uint32_t events)
+{
+    struct server *server = (struct server *)((uint8_t *)watch - offsetof(struct server, timer));
+    int64_t now_ns = feed_now_ns(), next_ns = 0;
+    struct connection *connection, *next;
+    uint64_t times;
+
+    (void)events;
+    if (read(watch->fd, &times, sizeof(times)) < 0)
+        return; /* set anew since */
+    for (connection = server->connections; connection; connection = next) {
+        next = connection->next;
+        if (connection->due_ns && connection->due_ns <= now_ns)
+            refuse(connection, -ETIMEDOUT, "nothing came for as long as `daemon: patience` allows");
+    }
+    for (connection = server->connections; connection; connection = connection->next)
+        if (connection->due_ns && (!next_ns || connection->due_ns < next_ns))
+            next_ns = connection->due_ns;
+    set_timer(server, next_ns);
 }
 
 /* One user who is neither root nor the daemon's own may take a part of the places only, so that others find one. */
@@ -174,6 +252,7 @@ static void on_connect(struct watch *watch, uint32_t events)
     connection->next = server->connections;
     server->connections = connection;
     server->n_connections++;
+    connection_owes(connection, true);
     return;
 fail:
     log_debug("a connection was refused: %s", connection ? "too many" : "no memory");
@@ -193,15 +272,27 @@ int server_create(struct server **out, struct daemon *daemon, int fd, struct pro
     server->daemon = daemon;
     server->listen = (struct watch){ .fd = fd, .call = on_connect };
     server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    rc = loop_add(daemon->loop, &server->listen, 0);
+    server->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .call = on_timer };
+    if (server->timer.fd < 0) {
+        rc = problem_set(why, -errno, "cannot make a timer: %s", strerror(errno));
+        goto fail;
+    }
+    rc = loop_add(daemon->loop, &server->timer, 0);
+    if (rc == 0)
+        rc = loop_add(daemon->loop, &server->listen, 0);
     if (rc < 0) {
-        if (server->spare >= 0)
-            close(server->spare);
-        free(server);
-        return problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
+        problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
+        goto fail;
     }
     *out = server;
     return 0;
+fail:
+    if (server->timer.fd >= 0)
+        close(server->timer.fd);
+    if (server->spare >= 0)
+        close(server->spare);
+    free(server);
+    return rc;
 }
 
 void server_destroy(struct server *server)
@@ -220,6 +311,8 @@ void server_destroy(struct server *server)
     audit_end();
     loop_remove(server->daemon->loop, &server->listen);
     close(server->listen.fd);
+    loop_remove(server->daemon->loop, &server->timer);
+    close(server->timer.fd);
     if (server->spare >= 0)
         close(server->spare);
     free(server);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * DESIGN section 7, the control socket: what one peer does there costs the others nothing. Groups are the kernel's, however
- * many there are.
+ * many there are; who owes a word is not waited for for ever; who sends too many is sent away.
  */
 #include <errno.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "history.h"
@@ -19,10 +21,16 @@
 
 static struct daemon pfeedd;
 
+struct shared {
+    uint32_t stop;
+};
+static struct shared *shared;
+
 static void start_daemon(const char *of_daemon, const char *of_feed)
 {
     char yaml[512];
 
+    shared = shared_memory(sizeof(*shared));
     snprintf(yaml, sizeof(yaml),
              "version: 1\ndaemon: { workers: 1, memory: 64MiB%s }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 256 }\n"
              "    batch: 8\n%s    fields: { x: { dtype: float32, shape: [16] } }\n",
@@ -68,10 +76,196 @@ static void run_groups(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+/* ---- patience ------------------------------------------------------------------------------------------------------- */
+
+union reply {
+    struct pf_ctl_head head;
+    struct pf_ctl_error error;
+    uint8_t bytes[PF_CTL_MAX];
+};
+
+static int connect_daemon(void)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    strcpy(address.sun_path, pfeedd.socket);
+    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "connect: %s", strerror(errno));
+    return fd;
+}
+
+static void ask(int fd, uint32_t what)
+{
+    struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = what };
+
+    CHECK(send(fd, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request), "send: %s", strerror(errno));
+}
+
+/* Answers, then an error of that code that has those words, then the end. */
+static void expect_end(int fd, int code, const char *words)
+{
+    union reply reply;
+    ssize_t got;
+
+    do
+        got = recv(fd, &reply, sizeof(reply), 0);
+    while (got > 0 && reply.head.type != PF_CTL_ERROR);
+    CHECK(got == sizeof(reply.error), "the connection ends without an error: %zd", got);
+    CHECK(reply.error.code == code && strstr(reply.error.text, words), "the error is %d: %s", reply.error.code, reply.error.text);
+    got = recv(fd, &reply, sizeof(reply), 0);
+    CHECK(got == 0, "after the error the connection stays open");
+    close(fd);
+}
+
+static void run_patience(const void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    unsigned before, with_asker;
+    int asker, unread;
+    struct pfeed *pf;
+
+    start_daemon(", patience: 100ms", "    slots: 512\n");
+    before = descriptors(pfeedd.pid);
+    asker = connect_daemon();
+    ask(asker, PF_STAT_DAEMON);
+    CHECK(recv(asker, &(union reply){ 0 }, PF_CTL_MAX, 0) > 0, "no answer: %s", strerror(errno));
+    pf = plan_open(&plan);
+    with_asker = descriptors(pfeedd.pid);
+    for (int round = 0; round < 3; round++) {                /* the time limit is set anew each time */
+        const struct timespec half = { .tv_nsec = 50 * MS }; /* so that the second one's time ends well after the first one's */
+        int silent[2];
+
+        silent[0] = connect_daemon();
+        nanosleep(&half, NULL);
+        silent[1] = connect_daemon();
+        for (int i = 0; i < 2; i++)
+            expect_end(silent[i], -ETIMEDOUT, "patience");
+    }
+    unread = connect_daemon(); /* asks for some 400 KiB, which no socket's buffer holds, and reads none of it */
+    ask(unread, PF_STAT_SLOTS);
+    UNTIL(descriptors(pfeedd.pid) == with_asker)
+    {
+    }
+    close(unread);
+    must_done(pf, must_next(pf)); /* those who keep to the rules stay as long as they like */
+    pfeed_close(pf);
+    ask(asker, PF_STAT_DAEMON);
+    CHECK(recv(asker, &(union reply){ 0 }, PF_CTL_MAX, 0) > 0, "one that was answered did not stay");
+    close(asker);
+    UNTIL(descriptors(pfeedd.pid) == before)
+    {
+    }
+    daemon_stop(&pfeedd);
+}
+
+/* All has been given back, and then the process does not hang up. */
+static void run_left(const void *arg)
+{
+    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) }, .feed = "spine", .world = 1 };
+    struct pf_ctl_head detach = { PF_CTL_VERSION, PF_CTL_DETACH, sizeof(detach) };
+    union reply reply;
+    int fd;
+
+    start_daemon(", patience: 100ms", "");
+    fd = connect_daemon();
+    CHECK(send(fd, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request), "send: %s", strerror(errno));
+    CHECK(recv(fd, &reply, sizeof(reply), 0) > 0 && reply.head.type == PF_CTL_ATTACHED, "not attached");
+    CHECK(send(fd, &detach, sizeof(detach), MSG_NOSIGNAL) == sizeof(detach), "send: %s", strerror(errno));
+    expect_end(fd, -ETIMEDOUT, "patience");
+    daemon_stop(&pfeedd);
+}
+
+/* ---- too many messages ---------------------------------------------------------------------------------------------- */
+
+static void goes_on(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    struct pfeed *pf = plan_open(&plan);
+
+    while (!word_get(&shared->stop))
+        must_done(pf, must_next(pf));
+    pfeed_close(pf);
+}
+
+/* Asks and reads, faster than anybody needs. Refused at the latest when it has sent what the limit allows in the time that has
+ * passed; a machine that does not get there in ten seconds cannot show it. */
+static void run_fast(const void *arg)
+{
+    enum { A_SECOND = 5000 };
+    struct trainer *trainer;
+    union reply reply = { 0 };
+    uint64_t sent = 0, most;
+    int64_t start_ns;
+    int fd;
+
+    start_daemon("", "");
+    trainer = trainer_start("beside it", goes_on, NULL);
+    fd = connect_daemon();
+    start_ns = now_ns();
+    do {
+        ask(fd, PF_STAT_DAEMON);
+        sent++;
+        CHECK(recv(fd, &reply, sizeof(reply), 0) > 0, "recv: %s", strerror(errno));
+        most = A_SECOND + A_SECOND * (uint64_t)(now_ns() - start_ns) / SECOND + 1;
+        CHECK(reply.head.type == PF_CTL_ERROR || sent <= most, "%llu messages were answered, and the limit is %llu",
+              (unsigned long long)sent, (unsigned long long)most);
+    } while (reply.head.type != PF_CTL_ERROR && now_ns() - start_ns < scaled_ns(10 * SECOND));
+    if (reply.head.type == PF_CTL_ERROR) {
+        note("refused after %llu messages in %lld ms", (unsigned long long)sent, (long long)((now_ns() - start_ns) / MS));
+        CHECK(sent > A_SECOND, "refused after %llu messages", (unsigned long long)sent);
+        CHECK(reply.error.code == -EDQUOT && strstr(reply.error.text, "a second"), "the error is %d: %s", reply.error.code,
+              reply.error.text);
+        CHECK(recv(fd, &reply, sizeof(reply), 0) == 0, "the connection stays open");
+    } else {
+        note("this machine is too slow to pass the limit");
+    }
+    close(fd);
+    word_set(&shared->stop, 1);
+    trainer_wait(trainer);
+    daemon_stop(&pfeedd);
+}
+
+/* Asks without reading: ends when its socket is full of answers. */
+static void run_heap(const void *arg)
+{
+    struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = PF_STAT_DAEMON };
+    union reply reply = { 0 };
+    unsigned answers = 0;
+    int fd;
+
+    start_daemon("", "");
+    fd = connect_daemon();
+    while (send(fd, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request)) /* blocks where the daemon does not read */
+        CHECK(++answers < 100000, "10^5 questions were taken, and no answer was read");
+    while (recv(fd, &reply, sizeof(reply), 0) > 0 && reply.head.type != PF_CTL_ERROR)
+        answers++;
+    close(fd);
+    daemon_stop(&pfeedd);
+}
+
+/* What a peer has still said when it is sent away does not cost it the reason. */
+static void run_last_word(const void *arg)
+{
+    struct pf_ctl_head head = { PF_CTL_VERSION, 77, sizeof(head) };
+    int fd;
+
+    start_daemon("", "");
+    fd = connect_daemon();
+    CHECK(kill(pfeedd.pid, SIGSTOP) == 0, "kill: %s", strerror(errno));
+    CHECK(send(fd, &head, sizeof(head), MSG_NOSIGNAL) == sizeof(head), "send: %s", strerror(errno));
+    for (int i = 0; i < 5; i++)
+        ask(fd, PF_STAT_DAEMON);
+    kill(pfeedd.pid, SIGCONT);
+    expect_end(fd, -EPROTO, "not sound");
+    daemon_stop(&pfeedd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        { "a peer in 300 groups", run_groups, NULL },
+        { "a peer in 300 groups", run_groups, NULL }, { "nothing is said", run_patience, NULL },
+        { "nothing is left to say", run_left, NULL }, { "10^5 messages a second", run_fast, NULL },
+        { "questions without end", run_heap, NULL },  { "the last word", run_last_word, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -13,6 +13,8 @@ struct connection {
     struct watch watch;
     struct peer peer;
     struct consumer *consumer; /* NULL: none attached */
+    bool in_request;           /* its message is being handled: if it is closed meanwhile, on_readable frees it */
+    bool closed;
     bool attached_once;
     int64_t due_ns;          /* when it is closed if it goes on owing us something; 0: it owes nothing */
     int64_t paid_ns;         /* its messages are paid for up to this moment */

@@ -152,6 +152,9 @@ static int on_why(struct connection *connection)
 
     if (!connection->consumer)
         return -EPROTO;
+    feed_turn(connection->consumer->feed); /* what was returned, by anybody, is no reason any more */
+    if (!connection->consumer)
+        return -ECONNRESET; /* that has found out that it does not keep to the rules, and told it */
     feed_why(connection->consumer->feed, connection->consumer, reply.text, sizeof(reply.text));
     return connection_send(connection, &reply, PF_CTL_TEXT, sizeof(reply), NULL, 0);
 }

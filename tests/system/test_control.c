@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,6 +17,7 @@
 #include <unistd.h>
 
 #include "history.h"
+#include "ring.h"
 
 #define OTHER  54321u /* nobody's uid and gid */
 #define GROUPS 300u   /* supplementary ones, from OTHER + 1 on */
@@ -22,7 +25,7 @@
 static struct daemon pfeedd;
 
 struct shared {
-    uint32_t stop;
+    uint32_t stop, stopped, asked, second;
 };
 static struct shared *shared;
 
@@ -33,7 +36,7 @@ static void start_daemon(const char *of_daemon, const char *of_feed)
     shared = shared_memory(sizeof(*shared));
     snprintf(yaml, sizeof(yaml),
              "version: 1\ndaemon: { workers: 1, memory: 64MiB%s }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 256 }\n"
-             "    batch: 8\n%s    fields: { x: { dtype: float32, shape: [16] } }\n",
+             "    batch: 24\n%s    fields: { x: { dtype: float32, shape: [16] } }\n",
              of_daemon, of_feed);
     daemon_start(&pfeedd, yaml);
     CHECK(chmod(pfeedd.folder, 0711) == 0, "chmod: %s", strerror(errno)); /* for other uids */
@@ -260,12 +263,165 @@ static void run_last_word(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+/* ---- no descriptors ------------------------------------------------------------------------------------------------- */
+
+static void allow_descriptors(rlim_t n)
+{
+    struct rlimit limit;
+
+    CHECK(prlimit(pfeedd.pid, RLIMIT_NOFILE, NULL, &limit) == 0, "prlimit: %s", strerror(errno));
+    limit.rlim_cur = n ? n : limit.rlim_max;
+    CHECK(prlimit(pfeedd.pid, RLIMIT_NOFILE, &limit, NULL) == 0, "prlimit: %s", strerror(errno));
+}
+
+/* The descriptor that is kept to refuse somebody with is lost, as others are quicker, and must be had back. */
+static void run_spare(const void *arg)
+{
+    const struct timespec span = { .tv_nsec = 200 * MS };
+    struct pf_row_daemon first, last;
+    union reply reply;
+    int64_t start_ns;
+    uint64_t most;
+    unsigned before;
+    int fd;
+
+    start_daemon("", "");
+    before = descriptors(pfeedd.pid);
+    allow_descriptors(3); /* all of these are taken: closing the spare one is of no help */
+    fd = connect_daemon();
+    UNTIL(descriptors(pfeedd.pid) == before - 1)
+    {
+    }
+    stat_daemon(&pfeedd, &first); /* those who are there are served */
+    start_ns = now_ns();
+    nanosleep(&span, NULL);
+    stat_daemon(&pfeedd, &last);
+    most = (uint64_t)(now_ns() - start_ns) / (100 * MS) + 3; /* it tries again ten times a second */
+    CHECK(last.wakeups - first.wakeups <= most, "%llu turns, not %llu: it comes back for ever to who cannot be let in",
+          (unsigned long long)(last.wakeups - first.wakeups), (unsigned long long)most);
+    allow_descriptors(0);
+    ask(fd, PF_STAT_DAEMON);
+    CHECK(recv(fd, &reply, sizeof(reply), 0) > 0 && reply.head.type == PF_CTL_ROWS, "who came meanwhile was forgotten");
+    close(fd);
+    UNTIL(descriptors(pfeedd.pid) == before)
+    {
+    }
+    daemon_stop(&pfeedd);
+}
+
+/* ---- why ------------------------------------------------------------------------------------------------------------ */
+
+struct lane {
+    int connection;
+    const struct pf_grant_page *grants;
+    struct pf_return_page *returns;
+};
+
+static void attach(struct lane *lane)
+{
+    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) }, .feed = "spine", .world = 1 };
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(PF_ATTACH_FDS * sizeof(int))];
+    } control;
+    union reply reply;
+    struct iovec part = { &reply, sizeof(reply) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
+    int fds[PF_ATTACH_FDS];
+
+    lane->connection = connect_daemon();
+    CHECK(send(lane->connection, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
+    CHECK(recvmsg(lane->connection, &header, MSG_CMSG_CLOEXEC) > 0 && reply.head.type == PF_CTL_ATTACHED, "refused: %.1000s",
+          reply.error.text);
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof(fds));
+    lane->grants = mmap(NULL, sizeof(*lane->grants), PROT_READ, MAP_SHARED, fds[PF_FD_GRANT], 0);
+    lane->returns = mmap(NULL, sizeof(*lane->returns), PROT_READ | PROT_WRITE, MAP_SHARED, fds[PF_FD_RETURN], 0);
+    CHECK(lane->grants != MAP_FAILED && lane->returns != MAP_FAILED, "mmap: %s", strerror(errno));
+    for (int i = 0; i < PF_ATTACH_FDS; i++)
+        close(fds[i]);
+}
+
+static void wait_for_holder(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    struct pfeed *pf = plan_open(&plan);
+    struct pfeed_batch *batch;
+    int rc;
+
+    do
+        if ((rc = pfeed_next(pf, &batch, 100)) == 0)
+            must_done(pf, batch);
+    while (rc == 0 || !strstr(pfeed_error(pf), "holds 2"));
+    word_set(&shared->asked, 1);
+    word_await(&shared->second, 1);
+    do
+        rc = pfeed_next(pf, &batch, 100);
+    while (rc == -ETIMEDOUT && strstr(pfeed_error(pf), "does not say why"));
+    CHECK(rc == 0 || !strstr(pfeed_error(pf), "holds 2"), "told what is over: %s", pfeed_error(pf));
+    must_done(pf, rc == 0 ? batch : must_next(pf));
+    pfeed_close(pf);
+}
+
+/* A batch that was given back without a word is no reason to wait any more, even if nobody but the one who waits rings. */
+static void run_over(const void *arg)
+{
+    struct trainer *waiting;
+    struct lane lane;
+    struct pf_grant grant, first;
+    uint64_t next = 0;
+
+    start_daemon("", "    gang: 2\n    slots: 4\n");
+    waiting = trainer_start("waiting", wait_for_holder, NULL);
+    attach(&lane);
+    UNTIL(pf_grants_take(lane.grants, lane.returns, &next, &first) == 1)
+    {
+    }
+    UNTIL(pf_grants_take(lane.grants, lane.returns, &next, &grant) == 1)
+    {
+    }
+    word_await(&shared->asked, 1);
+    lane.returns->numbers[0] = first.number;
+    __atomic_store_n(&lane.returns->returned, 1, __ATOMIC_RELEASE);
+    word_set(&shared->second, 1);
+    trainer_wait(waiting);
+    close(lane.connection);
+    munmap((void *)lane.grants, sizeof(*lane.grants));
+    munmap(lane.returns, sizeof(*lane.returns));
+    daemon_stop(&pfeedd);
+}
+
+/* One that has lied in its return page, and asks before the daemon has found out. */
+static void run_liar(const void *arg)
+{
+    struct pf_ctl_head why = { PF_CTL_VERSION, PF_CTL_WHY, sizeof(why) };
+    struct lane lane;
+
+    start_daemon("", "");
+    attach(&lane);
+    lane.returns->numbers[0] = 12345;
+    __atomic_store_n(&lane.returns->returned, 1, __ATOMIC_RELEASE);
+    CHECK(send(lane.connection, &why, sizeof(why), MSG_NOSIGNAL) == sizeof(why), "send: %s", strerror(errno));
+    expect_end(lane.connection, -ESTALE, "not sound");
+    munmap((void *)lane.grants, sizeof(*lane.grants));
+    munmap(lane.returns, sizeof(*lane.returns));
+    UNTIL(feed_at_rest(&pfeedd, "spine"))
+    {
+    }
+    daemon_stop(&pfeedd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        { "a peer in 300 groups", run_groups, NULL }, { "nothing is said", run_patience, NULL },
-        { "nothing is left to say", run_left, NULL }, { "10^5 messages a second", run_fast, NULL },
-        { "questions without end", run_heap, NULL },  { "the last word", run_last_word, NULL },
+        { "a peer in 300 groups", run_groups, NULL },
+        { "nothing is said", run_patience, NULL },
+        { "nothing is left to say", run_left, NULL },
+        { "10^5 messages a second", run_fast, NULL },
+        { "questions without end", run_heap, NULL },
+        { "the last word", run_last_word, NULL },
+        { "no spare descriptor", run_spare, NULL },
+        { "a reason that is over", run_over, NULL },
+        { "a liar asks", run_liar, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -311,6 +311,54 @@ static void run_spare(const void *arg)
 
 /* ---- why ------------------------------------------------------------------------------------------------------------ */
 
+static void await_second(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = "trio", .world = 3 };
+    struct pfeed *pf = plan_open(&plan);
+    struct pfeed_batch *batch;
+
+    word_await(&shared->stopped, 1);
+    CHECK(pfeed_next(pf, &batch, 50) == -ETIMEDOUT && strstr(pfeed_error(pf), "does not say why"), "told: %s", pfeed_error(pf));
+    word_set(&shared->asked, 1);
+    word_await(&shared->second, 1);
+    do
+        CHECK(pfeed_next(pf, &batch, 100) == -ETIMEDOUT, "a batch for two of three ranks");
+    while (!strstr(pfeed_error(pf), "waits for rank"));
+    CHECK(strstr(pfeed_error(pf), "waits for rank 2 of"), "the answer is the one to the question before: %s", pfeed_error(pf));
+    word_set(&shared->stop, 1);
+    pfeed_close(pf);
+}
+
+static void be_second(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = "trio", .rank = 1, .world = 3 };
+    struct pfeed *pf = plan_open(&plan);
+
+    word_set(&shared->second, 1);
+    word_await(&shared->stop, 1);
+    pfeed_close(pf);
+}
+
+/* The daemon answers when nobody waits for it any more; the next question gets an answer of its own. */
+static void run_late(const void *arg)
+{
+    struct trainer *first, *second;
+
+    start_daemon("", "");
+    first = trainer_start("first", await_second, NULL);
+    UNTIL(feed_now(&pfeedd, "spine").consumers == 1)
+    {
+    }
+    CHECK(kill(pfeedd.pid, SIGSTOP) == 0, "kill: %s", strerror(errno));
+    word_set(&shared->stopped, 1);
+    word_await(&shared->asked, 1);
+    kill(pfeedd.pid, SIGCONT);
+    second = trainer_start("second", be_second, NULL); /* the question lies before its attach */
+    trainer_wait(first);
+    trainer_wait(second);
+    daemon_stop(&pfeedd);
+}
+
 struct lane {
     int connection;
     const struct pf_grant_page *grants;
@@ -413,15 +461,11 @@ static void run_liar(const void *arg)
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        { "a peer in 300 groups", run_groups, NULL },
-        { "nothing is said", run_patience, NULL },
-        { "nothing is left to say", run_left, NULL },
-        { "10^5 messages a second", run_fast, NULL },
-        { "questions without end", run_heap, NULL },
-        { "the last word", run_last_word, NULL },
-        { "no spare descriptor", run_spare, NULL },
-        { "a reason that is over", run_over, NULL },
-        { "a liar asks", run_liar, NULL },
+        { "a peer in 300 groups", run_groups, NULL }, { "nothing is said", run_patience, NULL },
+        { "nothing is left to say", run_left, NULL }, { "10^5 messages a second", run_fast, NULL },
+        { "questions without end", run_heap, NULL },  { "the last word", run_last_word, NULL },
+        { "no spare descriptor", run_spare, NULL },   { "an answer that comes late", run_late, NULL },
+        { "a reason that is over", run_over, NULL },  { "a liar asks", run_liar, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -442,11 +442,15 @@ static void run_over(const void *arg)
 static void run_liar(const void *arg)
 {
     struct pf_ctl_head why = { PF_CTL_VERSION, PF_CTL_WHY, sizeof(why) };
+    struct pf_row_feed feed;
     struct lane lane;
 
-    start_daemon("", "");
+    start_daemon("", "    slots: 4\n");
     attach(&lane);
-    lane.returns->numbers[0] = 12345;
+    UNTIL((feed = feed_now(&pfeedd, "spine")).filling == 0 && feed.ready + feed.held == feed.n_slots)
+    {
+    }
+    lane.returns->numbers[0] = 12345; /* now that nothing but the question makes the daemon look */
     __atomic_store_n(&lane.returns->returned, 1, __ATOMIC_RELEASE);
     CHECK(send(lane.connection, &why, sizeof(why), MSG_NOSIGNAL) == sizeof(why), "send: %s", strerror(errno));
     expect_end(lane.connection, -ESTALE, "not sound");

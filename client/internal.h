@@ -42,6 +42,7 @@ struct pfeed {
     int64_t (*strides)[PF_DIMS + 1]; /* n_fields */
 
     int socket, event;
+    bool unanswered; /* a question to the daemon whose answer is still to come */
     uint32_t spin_ns;
     uint64_t consumer, steps;
     char name[PF_FEED_NAME];

@@ -46,11 +46,16 @@ static int closed_error(struct pfeed *pf, uint32_t closed)
         [PF_CLOSED_SUPERSEDED] = "a newer run of this job has taken its place",
         [PF_CLOSED_FEED_FAILED] = "the feed has failed",
     };
-    struct pf_ctl_error last;
     struct sentence told;
+    int rc = 1;
 
-    /* The daemon's last message, if it could still send one, says more. */
-    if (!pf->gone && ctlsock_receive(pf->socket, &last, sizeof(last), NULL, 0, 0, &told) == -ESTALE) {
+    /* The daemon's last message, if it could still send one, says more; answers to questions may lie before it. */
+    while (!pf->gone && rc > 0) {
+        struct pf_ctl_error last;
+
+        rc = ctlsock_receive(pf->socket, &last, sizeof(last), NULL, 0, 0, &told);
+    }
+    if (rc == -ESTALE) {
         pf->gone = true;
         return sentence_set(&pf->error, -ESTALE, "%s", told.text);
     }
@@ -67,19 +72,45 @@ static bool daemon_gone(struct pfeed *pf)
     return pf->gone;
 }
 
+static int read_answer(struct pfeed *pf, struct pf_ctl_text *reply, int64_t deadline_ns, struct sentence *why)
+{
+    int rc = ctlsock_receive(pf->socket, reply, sizeof(*reply), NULL, 0, deadline_ns, why);
+
+    if (rc < 0)
+        return rc;
+    if (rc != (int)sizeof(*reply) || reply->head.type != PF_CTL_TEXT)
+        return sentence_set(why, -EPROTO, "pfeedd answered something else than what was asked for");
+    pf->unanswered = false;
+    return 0;
+}
+
+/* Answers come in the order of the questions, so that one that came too late is known by its place: it is read and forgotten
+ * before a new question is asked, and no more than one is ever open. */
+static int ask_why(struct pfeed *pf, struct pf_ctl_text *reply, int64_t deadline_ns, struct sentence *why)
+{
+    struct pf_ctl_head request;
+    int rc;
+
+    if (pf->unanswered && (rc = read_answer(pf, reply, deadline_ns, why)) < 0)
+        return rc;
+    rc = ctlsock_send(pf->socket, &request, PF_CTL_WHY, sizeof(request), deadline_ns, why);
+    if (rc < 0)
+        return rc;
+    pf->unanswered = true;
+    return read_answer(pf, reply, deadline_ns, why);
+}
+
 /* What pfeed_next waits for, from the daemon itself. */
 static int timed_out(struct pfeed *pf, int timeout_ms)
 {
     int64_t patience_ns = timeout_ms > 0 && (int64_t)timeout_ms * 1000000 < WHY_NS ? (int64_t)timeout_ms * 1000000 : WHY_NS;
     int64_t deadline_ns = ctlsock_now_ns() + patience_ns;
-    struct pf_ctl_head request;
     struct pf_ctl_text reply;
     struct sentence why;
 
     if (timeout_ms == 0)
         return sentence_set(&pf->error, -ETIMEDOUT, "no batch of feed '%s' is ready yet", pf->name);
-    if (ctlsock_send(pf->socket, &request, PF_CTL_WHY, sizeof(request), deadline_ns, &why) < 0 ||
-        ctlsock_receive(pf->socket, &reply, sizeof(reply), NULL, 0, deadline_ns, &why) != (int)sizeof(reply))
+    if (ask_why(pf, &reply, deadline_ns, &why) < 0)
         return sentence_set(&pf->error, -ETIMEDOUT, "no batch of feed '%s' within %d ms, and pfeedd does not say why (%.300s)",
                             pf->name, timeout_ms, why.text);
     return sentence_set(&pf->error, -ETIMEDOUT, "no batch of feed '%s' within %d ms: %.*s", pf->name, timeout_ms,

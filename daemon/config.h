@@ -34,7 +34,10 @@ struct config_daemon { /* daemon: */
     uint64_t memory;   /* bytes; 0: auto */
     int shm;           /* enum config_shm */
     int64_t max_consumers;
-    char *state;               /* folder; "auto", "none" */
+    char *state;            /* folder; "auto", "none" */
+    int64_t user_consumers; /* 0: auto */
+    int64_t user_jobs, user_held;
+    int64_t patience_ms;
     struct config_mark *marks; /* one a row of config_daemon_table */
 };
 

@@ -34,6 +34,13 @@ const struct setting config_daemon_table[] = {
     { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",
       .help = "kind of shared memory; auto: memfd where the kernel can seal it" },
     { "max_consumers", SETTING_INT, DAEMON(max_consumers), "256", 1, 65536, .help = "attached processes at a time" },
+    { "user_consumers", SETTING_INT, DAEMON(user_consumers), "auto", 1, 65536, .choices = "auto",
+      .help = "of them those of one user, who is neither root nor the daemon's own; auto: half of max_consumers" },
+    { "user_jobs", SETTING_INT, DAEMON(user_jobs), "64", 1, 65536, .help = "jobs that such a user may have at a time" },
+    { "user_held", SETTING_INT, DAEMON(user_held), "512", 1, 1048576,
+      .help = "batches that such a user's consumers may hold at a time, all together: the sum of their max_held" },
+    { "patience", SETTING_DURATION, DAEMON(patience_ms), "10s", 10, HOUR_MS,
+      .help = "how long a connection may owe its first question, or leave an answer unread" },
     { "state", SETTING_STRING, DAEMON(state), "auto",
       .help = "folder that keeps what sources list, or none; auto: $STATE_DIRECTORY, with --user $XDG_STATE_HOME/pfeed or "
               "~/.local/state/pfeed, else /var/lib/pfeed" },

@@ -76,6 +76,11 @@ struct consumer_peer {
     int pidfd; /* -1: none; consumer_attach takes it over on success */
 };
 
+/* What a request asks for. */
+static inline uint32_t consumer_max_held(const struct feed *feed, const struct pf_ctl_attach *request)
+{
+    return request->max_held ? request->max_held : (uint32_t)feed->config->max_held;
+}
 /* Finds or makes the job, makes the lane. On success *reply and fds (to be sent; they stay the consumer's) are filled. */
 int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
                     const struct consumer_peer *peer, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS], struct problem *why);
@@ -111,6 +116,15 @@ static inline bool consumer_runs(const struct consumer *c)
 {
     return consumer_started(c) && !job_over(c->job, c->at);
 }
+
+/* Between the consumer*.c files only. */
+struct consumer *consumer_make(struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
+                               const struct consumer_peer *peer); /* in no list yet; NULL: no memory */
+int consumer_make_lane(struct consumer *c, struct problem *why);
+void consumer_wake(struct consumer *c);
+void consumer_settle(struct consumer *c, uint32_t i); /* takes entry i off the list of what is out */
+void consumer_take_back(struct consumer *c);          /* the last grant that is out, as if it had not been given */
+void consumer_last_returns(struct consumer *c);       /* what it had returned before its end counts as returned */
 
 uint32_t consumer_dropped(void); /* since start, for what they wrote */
 uint32_t consumer_count(void);   /* that there are, attached and quarantined */

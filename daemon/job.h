@@ -56,7 +56,8 @@ struct range {
 /* Fits the request to the feed, or says what does not fit and what would. */
 int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, struct problem *why);
 void job_destroy(struct job *job);
-struct job *job_find(const struct feed *feed, uid_t uid, const char *name); /* NULL: it is not there; "" never is */
+/* The user's job of that name, or NULL; private ones (name "") are never found. */
+struct job *job_find(const struct feed *feed, uid_t uid, const char *name);
 /* Whether a further rank's request agrees with the job's terms; -EINVAL with both values. */
 int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struct problem *why);
 

@@ -7,8 +7,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "audit.h"
 #include "connection.h"
 #include "consumer.h"
+#include "limit.h"
 #include "reload.h"
 #include "setting.h"
 
@@ -42,15 +44,17 @@ static struct feed *find_feed(struct daemon *daemon, const char *name, uid_t uid
     return found;
 }
 
-static int no_such_feed(struct connection *connection, const char *name)
+#define SENTENCE 900
+
+static int no_such_feed(struct connection *connection, const char *name, char text[SENTENCE])
 {
     struct daemon *daemon = connection->daemon;
-    char text[900], list[600] = "";
+    char list[600] = "";
     struct nearest near;
 
     if (daemon->change) {
-        snprintf(text, sizeof(text), "feed '%s' is not there yet: %s; try again", name, daemon->status);
-        return connection_send_error(connection, -EAGAIN, text);
+        snprintf(text, SENTENCE, "feed '%s' is not there yet: %s; try again", name, daemon->status);
+        return -EAGAIN;
     }
     nearest_init(&near, name);
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
@@ -61,69 +65,99 @@ static int no_such_feed(struct connection *connection, const char *name)
         nearest_offer(&near, daemon->feeds[f]->config->name);
         snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f]->config->name);
     }
-    snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
+    snprintf(text, SENTENCE, "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
              near.best ? near.best : "", near.best ? "'?" : "", *list ? list : "none that you may use");
-    return connection_send_error(connection, -ENOENT, text);
+    return -ENOENT;
 }
 
-/* The feed, if the peer may use it; otherwise the error has been sent and *rc says how that went. */
-static struct feed *allowed_feed(struct connection *connection, const char *name, const char *job, int *rc)
+/* 0 and the feed, if the peer may use it; otherwise the code and the sentence to answer. */
+static int find_allowed(struct connection *connection, const char *name, const char *job, struct feed **out, char text[SENTENCE])
 {
     struct daemon *daemon = connection->daemon;
     struct feed *feed = find_feed(daemon, name, connection->peer.uid, job);
-    char text[400];
 
-    if (!feed) {
-        *rc = no_such_feed(connection, name);
-        return NULL;
+    if (!feed)
+        return no_such_feed(connection, name, text);
+    if (!peer_may(daemon, &connection->peer, feed)) {
+        snprintf(text, SENTENCE, "uid %u may not use feed '%s'; %s", connection->peer.uid, name,
+                 feed->config->access.given ? "its `access` names the users and groups that may"
+                                            : "it has no `access`, so only root and members of group `pfeed` may");
+        return -EACCES;
     }
-    if (peer_may(daemon, &connection->peer, feed))
-        return feed;
-    log_warn("pid %ld, uid %u may not use feed '%s'", (long)connection->peer.pid, connection->peer.uid, name);
-    snprintf(text, sizeof(text), "uid %u may not use feed '%s'; %s", connection->peer.uid, name,
-             feed->config->access.given ? "its `access` names the users and groups that may"
-                                        : "it has no `access`, so only root and members of group `pfeed` may");
-    *rc = connection_send_error(connection, -EACCES, text);
-    return NULL;
+    *out = feed;
+    return 0;
+}
+
+/* The same for a request that only looks: of what is refused only that which is not allowed is worth a line. */
+static int find_to_look(struct connection *connection, const char *name, struct feed **out, int *sent)
+{
+    char text[SENTENCE];
+    int rc = find_allowed(connection, name, NULL, out, text);
+
+    if (rc == 0)
+        return 0;
+    if (rc == -EACCES)
+        audit_line(connection->peer.uid, "pid %ld, uid %u is refused a look: %s", (long)connection->peer.pid,
+                   connection->peer.uid, text);
+    *sent = connection_send_error(connection, rc, text);
+    return rc;
+}
+
+static bool attach_sound(const struct pf_ctl_attach *request)
+{
+    return text_ends(request->feed, sizeof(request->feed)) && text_ends(request->job, sizeof(request->job)) &&
+           text_ends(request->local_ranks, sizeof(request->local_ranks)) && text_ends(request->start, sizeof(request->start)) &&
+           request->slow <= PF_SLOW_SKIP && !(request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK));
+}
+
+/* 0: attached, *reply and fds are to be sent; otherwise the code and the sentence to answer, and nothing has changed. */
+static int try_attach(struct connection *connection, const struct pf_ctl_attach *request, struct pf_ctl_attached *reply,
+                      int fds[PF_ATTACH_FDS], char text[SENTENCE])
+{
+    struct daemon *daemon = connection->daemon;
+    struct consumer_peer peer = { .pid = connection->peer.pid, .uid = connection->peer.uid };
+    struct problem why = { "" };
+    struct feed *feed;
+    int rc = find_allowed(connection, request->feed, request->job, &feed, text);
+
+    if (rc < 0)
+        return rc;
+    rc = limit_check(daemon, &connection->peer, feed, request, &why);
+    if (rc < 0)
+        goto out;
+    peer.pidfd = peer_pidfd(connection->watch.fd, &connection->peer);
+    if (peer.pidfd < 0 && peer.pid > 0) {
+        rc = problem_set(&why, -ESRCH, "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
+        goto out;
+    }
+    rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, reply, fds, &why);
+    if (rc < 0 && peer.pidfd >= 0)
+        close(peer.pidfd);
+out:
+    snprintf(text, SENTENCE, "%s", why.text);
+    return rc;
 }
 
 static int on_attach(struct connection *connection, const struct pf_ctl_attach *request)
 {
-    struct daemon *daemon = connection->daemon;
-    struct consumer_peer peer = { .pid = connection->peer.pid, .uid = connection->peer.uid };
+    const struct peer *peer = &connection->peer;
     struct pf_ctl_attached reply;
-    struct problem why;
-    struct feed *feed;
     int fds[PF_ATTACH_FDS], rc;
+    char text[SENTENCE];
 
-    if (!text_ends(request->feed, sizeof(request->feed)) || !text_ends(request->job, sizeof(request->job)) ||
-        !text_ends(request->local_ranks, sizeof(request->local_ranks)) || !text_ends(request->start, sizeof(request->start)) ||
-        request->slow > PF_SLOW_SKIP || (request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK)))
+    if (!attach_sound(request))
         return -EPROTO;
-    feed = allowed_feed(connection, request->feed, request->job, &rc);
-    if (!feed)
-        return rc;
-    if (consumer_count() >= (uint64_t)daemon->config->daemon.max_consumers)
-        return connection_send_error(
-            connection, -EUSERS,
-            "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until "
-            "their process ends)");
-    peer.pidfd = peer_pidfd(connection->watch.fd, &connection->peer);
-    if (peer.pidfd < 0 && peer.pid > 0)
-        return connection_send_error(connection, -ESRCH,
-                                     "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
-    rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, &reply, fds, &why);
+    rc = try_attach(connection, request, &reply, fds, text);
     if (rc < 0) {
-        if (peer.pidfd >= 0)
-            close(peer.pidfd);
-        log_info("attach of pid %ld, uid %u to feed '%s' refused: %s", (long)peer.pid, peer.uid, request->feed, why.text);
-        return connection_send_error(connection, rc, why.text);
+        audit_line(peer->uid, "attach refused: pid %ld, uid %u, feed '%s', job '%s' rank %u: %s", (long)peer->pid, peer->uid,
+                   request->feed, request->job, request->rank, text);
+        return connection_send_error(connection, rc, text);
     }
     connection->consumer->connection = connection;
     connection->attached_once = true;
     log_info("consumer %llu: pid %ld, uid %u, feed '%s', job '%s' rank %u of %u, %u rows a step%s",
-             (unsigned long long)reply.consumer, (long)peer.pid, peer.uid, request->feed, request->job, request->rank,
-             request->world, reply.batch, peer.pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
+             (unsigned long long)reply.consumer, (long)peer->pid, peer->uid, request->feed, request->job, request->rank,
+             request->world, reply.batch, peer->pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
     return connection_send(connection, &reply, PF_CTL_ATTACHED, sizeof(reply), fds, PF_ATTACH_FDS);
 }
 
@@ -133,6 +167,9 @@ static int on_why(struct connection *connection)
 
     if (!connection->consumer)
         return -EPROTO;
+    feed_turn(connection->consumer->feed); /* what was returned, by anybody, is no reason any more */
+    if (!connection->consumer)
+        return -ECONNRESET; /* that has found out that it does not keep to the rules, and told it */
     feed_why(connection->consumer->feed, connection->consumer, reply.text, sizeof(reply.text));
     return connection_send(connection, &reply, PF_CTL_TEXT, sizeof(reply), NULL, 0);
 }
@@ -145,6 +182,7 @@ static int on_detach(struct connection *connection)
         return -EPROTO;
     connection->consumer = NULL;
     consumer_detach(consumer);
+    connection_owes(connection, true); /* there is nothing left to say */
     return send_ok(connection);
 }
 
@@ -158,27 +196,31 @@ int request_go_on(struct connection *connection)
         size_t size = stat_rows(daemon, &connection->peer, &connection->stat, connection->stat_from, &next, message);
         int rc = connection_send(connection, message, PF_CTL_ROWS, size, NULL, 0);
 
-        if (rc == -EAGAIN)
+        if (rc == -EAGAIN) {
+            connection_owes(connection, true);
             return loop_modify(daemon->loop, &connection->watch, EPOLLOUT);
+        }
         if (rc < 0)
             return rc;
         connection->stat_from = next;
         connection->stat_busy = next != 0;
     }
+    connection_owes(connection, false);
     return loop_modify(daemon->loop, &connection->watch, 0);
 }
 
 static int on_stat(struct connection *connection, const struct pf_ctl_stat *request)
 {
     struct daemon *daemon = connection->daemon;
-    int rc;
+    struct feed *feed;
+    int sent;
 
     if (!text_ends(request->feed, sizeof(request->feed)) || connection->stat_busy)
         return -EPROTO;
     if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_ERRORS)
         return connection_send_error(connection, -EOPNOTSUPP, "this pfeedd does not know what was asked for; is pfeedctl newer?");
-    if (*request->feed && !allowed_feed(connection, request->feed, NULL, &rc))
-        return rc;
+    if (*request->feed && find_to_look(connection, request->feed, &feed, &sent) < 0)
+        return sent;
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
         feed_turn(daemon->feeds[f]); /* what consumers returned meanwhile counts */
     connection->stat = *request;
@@ -191,13 +233,12 @@ static int on_peek(struct connection *connection, const struct pf_ctl_stat *requ
 {
     struct pf_ctl_head ok;
     struct feed *feed;
-    int rc;
+    int sent;
 
     if (!text_ends(request->feed, sizeof(request->feed)))
         return -EPROTO;
-    feed = allowed_feed(connection, request->feed, NULL, &rc);
-    if (!feed)
-        return rc;
+    if (find_to_look(connection, request->feed, &feed, &sent) < 0)
+        return sent;
     return connection_send(connection, &ok, PF_CTL_OK, sizeof(ok), &feed->segment.reader, 1);
 }
 
@@ -225,14 +266,15 @@ static int on_reload(struct connection *connection, const struct pf_ctl_reload *
 {
     struct reload_ask ask = { .rescan = request->flags & PF_RELOAD_RESCAN, .ended = on_reloaded, .context = connection };
     struct problem why;
-    int rc = 0;
+    struct feed *feed;
+    int rc, sent;
 
     if (!text_ends(request->feed, sizeof(request->feed)) || (request->flags & ~PF_RELOAD_RESCAN) || connection->asked_reload)
         return -EPROTO;
     if (!peer_rules(&connection->peer))
         return connection_send_error(connection, -EACCES, "only root and the daemon's own user may have it reload");
-    if (*request->feed && !allowed_feed(connection, request->feed, NULL, &rc))
-        return rc;
+    if (*request->feed && find_to_look(connection, request->feed, &feed, &sent) < 0)
+        return sent;
     memcpy(ask.feed, request->feed, sizeof(ask.feed));
     log_info("pid %ld, uid %u asks to %s", (long)connection->peer.pid, connection->peer.uid, ask.rescan ? "rescan" : "reload");
     rc = reload_begin(connection->daemon, &ask, &why);
@@ -244,8 +286,11 @@ static int on_reload(struct connection *connection, const struct pf_ctl_reload *
 
 static int on_stop(struct connection *connection)
 {
-    if (!peer_rules(&connection->peer))
+    if (!peer_rules(&connection->peer)) {
+        audit_line(connection->peer.uid, "pid %ld, uid %u may not stop the daemon", (long)connection->peer.pid,
+                   connection->peer.uid);
         return connection_send_error(connection, -EACCES, "only root and the daemon's own user may stop it");
+    }
     log_info("pid %ld, uid %u asks to stop", (long)connection->peer.pid, connection->peer.uid);
     connection->daemon->stopping = true;
     return send_ok(connection);

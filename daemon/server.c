@@ -10,22 +10,58 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "audit.h"
 #include "connection.h"
 #include "consumer.h"
+#include "limit.h"
 #include "reload.h"
 
-#define CONNECTIONS_EXTRA 64 /* beside max_consumers: for pfeedctl */
-#define MESSAGES_A_TURN   16
+#define DEAF_NS           INT64_C(100000000) /* until somebody may have closed a descriptor */
+#define CONNECTIONS_EXTRA 64                 /* beside max_consumers: for pfeedctl */
+/* pfeed_next with a time-out of 1 ms asks 1,000 times a second, and whoever polls by pfeedctl far less often. */
+#define MESSAGE_NS INT64_C(200000)     /* a message each, */
+#define BURST_NS   INT64_C(1000000000) /* or as many at once as in this time */
 
 struct server {
     struct daemon *daemon;
     struct watch listen;
     struct connection *connections;
     uint32_t n_connections;
-    int spare; /* given up for a moment where descriptors run out, to refuse who waits */
+    struct watch timer;    /* armed only while somebody owes us something */
+    uint32_t n_due;        /* connections of which due_ns is set */
+    int spare;             /* given up for a moment where descriptors run out, to refuse who waits; -1: it has yet to be had */
+    int64_t deaf_until_ns; /* where it could not be had: nobody is listened to until the timer tries again; 0: we listen */
 };
+
+/* ---- patience ------------------------------------------------------------------------------------------------------- */
+
+/* Sets the timer for who is late first; nobody: no timer, and no wake-up. */
+static void schedule(struct server *server)
+{
+    int64_t next_ns = server->deaf_until_ns;
+    struct itimerspec at = { 0 };
+
+    for (const struct connection *connection = server->connections; connection; connection = connection->next)
+        if (connection->due_ns && (!next_ns || connection->due_ns < next_ns))
+            next_ns = connection->due_ns;
+    at.it_value = (struct timespec){ .tv_sec = next_ns / 1000000000, .tv_nsec = next_ns % 1000000000 };
+    timerfd_settime(server->timer.fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* The timer is set for who owed first, as all have the same time, and is not moved when that one has answered while others still
+ * owe: on_timer then finds nobody late and sets it for the next one. */
+void connection_owes(struct connection *connection, bool owes)
+{
+    struct server *server = connection->server;
+    bool owed = connection->due_ns != 0;
+
+    connection->due_ns = owes ? feed_now_ns() + server->daemon->config->daemon.patience_ms * 1000000 : 0;
+    if ((owes && !owed && server->n_due++ == 0) || (!owes && owed && --server->n_due == 0))
+        schedule(server);
+}
 
 /* ---- replies -------------------------------------------------------------------------------------------------------- */
 
@@ -34,10 +70,16 @@ static void finish(struct connection *connection)
     struct server *server = connection->server;
     struct consumer *consumer = connection->consumer;
     struct connection **link = &server->connections;
+    uint8_t byte;
 
     connection->consumer = NULL;
     if (connection->asked_reload)
         reload_forget(server->daemon, connection);
+    connection_owes(connection, false);
+    /* What it said last is read away, or else it would hear "connection reset" instead of our last word. */
+    shutdown(connection->watch.fd, SHUT_RD);
+    while (recv(connection->watch.fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) > 0)
+        continue;
     loop_remove(server->daemon->loop, &connection->watch);
     close(connection->watch.fd);
     while (*link != connection)
@@ -90,65 +132,142 @@ void server_tell(struct connection *connection, const char *sentence)
 void server_close(struct connection *connection)
 {
     connection->consumer = NULL;
-    shutdown(connection->watch.fd, SHUT_RDWR);
+    if (connection->in_request)
+        connection->closed = true;
+    else
+        finish(connection);
+}
+
+/* The last word to a peer that does not keep to the rules. */
+static void refuse(struct connection *connection, int code, const char *rule)
+{
+    char text[200];
+
+    audit_line(connection->peer.uid, "pid %ld, uid %u: %s", (long)connection->peer.pid, connection->peer.uid, rule);
+    snprintf(text, sizeof(text), "%s; the connection is closed", rule);
+    connection_send_error(connection, code, text);
     finish(connection);
 }
 
+static bool pays(struct connection *connection)
+{
+    int64_t now_ns = feed_now_ns();
+
+    if (connection->paid_ns < now_ns)
+        connection->paid_ns = now_ns;
+    connection->paid_ns += MESSAGE_NS;
+    return connection->paid_ns - now_ns <= BURST_NS;
+}
+
+static int handle(struct connection *connection, const void *message, size_t size)
+{
+    int rc;
+
+    connection->in_request = true;
+    rc = request_handle(connection, message, size);
+    connection->in_request = false;
+    return connection->closed ? -ECONNRESET : rc;
+}
+
+/* One message a turn: whoever sends many waits as long for each as all others do. */
 static void on_readable(struct watch *watch, uint32_t events)
 {
     struct connection *connection = (struct connection *)((uint8_t *)watch - offsetof(struct connection, watch));
     uint8_t message[PF_CTL_MAX] __attribute__((aligned(8)));
-    int rc = 0;
+    /* No control buffer: descriptors that a client sends are dropped by the kernel. */
+    struct iovec part = { .iov_base = message, .iov_len = sizeof(message) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+    int rc = events & EPOLLOUT ? request_go_on(connection) : 0;
+    ssize_t got = 0;
 
-    if (events & EPOLLOUT)
-        rc = request_go_on(connection);
-    for (int i = 0; rc == 0 && i < MESSAGES_A_TURN; i++) {
-        /* No control buffer: descriptors that a client sends are dropped by the kernel. */
-        struct iovec part = { .iov_base = message, .iov_len = sizeof(message) };
-        struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
-        ssize_t got = recvmsg(connection->watch.fd, &header, MSG_DONTWAIT);
-
+    if (rc == 0) {
+        got = recvmsg(connection->watch.fd, &header, MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
+        if (!connection->stat_busy)
+            connection_owes(connection, false);
         if (got <= 0)
             rc = -ECONNRESET;
         else if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
             rc = -EPROTO;
+        else if (!pays(connection))
+            rc = -EDQUOT;
         else
-            rc = request_handle(connection, message, (size_t)got);
+            rc = handle(connection, message, (size_t)got);
     }
-    if (rc == -EPROTO) {
-        log_warn("pid %ld, uid %u: a message that is not sound, or out of order", (long)connection->peer.pid,
-                 connection->peer.uid);
-        connection_send_error(connection, -EPROTO, "that message is not sound, or out of order; the connection is closed");
-    }
-    if (rc < 0)
+    if (rc == -EPROTO)
+        refuse(connection, rc, "a message that is not sound, or out of order");
+    else if (rc == -EDQUOT)
+        refuse(connection, rc, "more than 5,000 messages a second");
+    else if (rc < 0)
         finish(connection);
 }
 
-/* One user who is neither root nor the daemon's own may take half of the places, so that others find one. */
+/* One user who is neither root nor the daemon's own may take a part of the places only, so that others find one. */
 static bool has_place(const struct server *server, const struct peer *peer)
 {
-    uint64_t places = (uint64_t)server->daemon->config->daemon.max_consumers + CONNECTIONS_EXTRA, own = 0;
+    const struct config_daemon *config = &server->daemon->config->daemon;
+    uint64_t places = (uint64_t)config->max_consumers + CONNECTIONS_EXTRA, own = 0;
 
     for (const struct connection *connection = server->connections; connection; connection = connection->next)
         own += connection->peer.uid == peer->uid;
     if (peer_rules(peer))
         return server->n_connections < places + CONNECTIONS_EXTRA;
-    return own < places / 2 && server->n_connections < places;
+    return own < limit_user_consumers(config) + CONNECTIONS_EXTRA / 2 && server->n_connections < places;
 }
 
-/* No descriptor is left: takes the one who waits and closes it, or the loop would come back here for ever. */
+static bool have_spare(struct server *server)
+{
+    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return server->spare >= 0;
+}
+
+/* No descriptor is left: takes the one who waits and closes it, or the loop would come back here for ever. Where the spare one
+ * cannot be had back (others were quicker), the next one could not be refused, and nobody is listened to until it can. */
 static void refuse_one(struct server *server)
 {
     int fd;
 
-    if (server->spare >= 0)
-        close(server->spare);
+    close(server->spare);
     fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0)
         close(fd);
-    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (have_spare(server))
+        return;
+    loop_remove(server->daemon->loop, &server->listen);
+    server->deaf_until_ns = feed_now_ns() + DEAF_NS;
+    schedule(server);
+}
+
+static void listen_again(struct server *server)
+{
+    server->deaf_until_ns = 0;
+    if (have_spare(server) && loop_add(server->daemon->loop, &server->listen, 0) == 0)
+        return;
+    if (server->spare >= 0)
+        close(server->spare);
+    server->spare = -1;
+    server->deaf_until_ns = feed_now_ns() + DEAF_NS;
+}
+
+static void on_timer(struct watch *watch, uint32_t events)
+{
+    struct server *server = (struct server *)((uint8_t *)watch - offsetof(struct server, timer));
+    int64_t now_ns = feed_now_ns();
+    struct connection *next;
+    uint64_t times;
+
+    (void)events;
+    if (read(watch->fd, &times, sizeof(times)) < 0)
+        return; /* set anew since */
+    for (struct connection *connection = server->connections; connection; connection = next) {
+        next = connection->next;
+        if (connection->due_ns && connection->due_ns <= now_ns)
+            refuse(connection, -ETIMEDOUT, "nothing came for as long as `daemon: patience` allows");
+    }
+    if (server->deaf_until_ns && server->deaf_until_ns <= now_ns)
+        listen_again(server);
+    schedule(server);
 }
 
 static void on_connect(struct watch *watch, uint32_t events)
@@ -174,6 +293,7 @@ static void on_connect(struct watch *watch, uint32_t events)
     connection->next = server->connections;
     server->connections = connection;
     server->n_connections++;
+    connection_owes(connection, true);
     return;
 fail:
     log_debug("a connection was refused: %s", connection ? "too many" : "no memory");
@@ -192,16 +312,31 @@ int server_create(struct server **out, struct daemon *daemon, int fd, struct pro
         return problem_set(why, -ENOMEM, "no memory");
     server->daemon = daemon;
     server->listen = (struct watch){ .fd = fd, .call = on_connect };
-    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    rc = loop_add(daemon->loop, &server->listen, 0);
-    if (rc < 0) {
-        if (server->spare >= 0)
-            close(server->spare);
+    if (!have_spare(server)) {
+        rc = problem_set(why, -errno, "cannot open /dev/null: %s", strerror(errno));
         free(server);
-        return problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
+        return rc;
+    }
+    server->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .call = on_timer };
+    if (server->timer.fd < 0) {
+        rc = problem_set(why, -errno, "cannot make a timer: %s", strerror(errno));
+        goto fail;
+    }
+    rc = loop_add(daemon->loop, &server->timer, 0);
+    if (rc == 0)
+        rc = loop_add(daemon->loop, &server->listen, 0);
+    if (rc < 0) {
+        problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
+        goto fail;
     }
     *out = server;
     return 0;
+fail:
+    if (server->timer.fd >= 0)
+        close(server->timer.fd);
+    close(server->spare);
+    free(server);
+    return rc;
 }
 
 void server_destroy(struct server *server)
@@ -217,8 +352,12 @@ void server_destroy(struct server *server)
         connection->consumer = NULL;
         finish(connection);
     }
-    loop_remove(server->daemon->loop, &server->listen);
+    audit_end();
+    if (!server->deaf_until_ns)
+        loop_remove(server->daemon->loop, &server->listen);
     close(server->listen.fd);
+    loop_remove(server->daemon->loop, &server->timer);
+    close(server->timer.fd);
     if (server->spare >= 0)
         close(server->spare);
     free(server);

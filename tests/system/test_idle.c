@@ -6,7 +6,11 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
+#include <errno.h>
+#include <unistd.h>
 
 #include "history.h"
 
@@ -21,16 +25,21 @@ struct shared {
 };
 static struct shared *shared;
 
-static void start_daemon(const char *more)
+static void start_with(const char *of_daemon, const char *more)
 {
     char yaml[512];
 
     shared = shared_memory(sizeof(*shared));
     snprintf(yaml, sizeof(yaml),
-             "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 256 }\n"
+             "version: 1\ndaemon: { workers: 2, memory: 64MiB%s }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: 256 }\n"
              "    batch: %u\n    slots: %u\n%s    fields: { x: { dtype: float32, shape: [64] } }\n",
-             BATCH, SLOTS, more);
+             of_daemon, BATCH, SLOTS, more);
     daemon_start(&pfeedd, yaml);
+}
+
+static void start_daemon(const char *more)
+{
+    start_with("", more);
 }
 
 static uint64_t switches(void)
@@ -90,6 +99,24 @@ static void run_pristine(const void *arg)
     start_daemon("");
     watch();
     CHECK(feed_now(&pfeedd, "spine").rows_filled == 0, "rows were filled for nobody");
+    daemon_stop(&pfeedd);
+}
+
+/* One connection has asked and stays, another said nothing and was closed: nobody owes the daemon a word, so that it has no
+ * timer to wait for. */
+static void run_asked(const void *arg)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    struct pf_ctl_error last;
+
+    start_with(", patience: 10ms", "");
+    strcpy(address.sun_path, pfeedd.socket);
+    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "connect: %s", strerror(errno));
+    while (recv(fd, &last, sizeof(last), 0) > 0)
+        continue;
+    close(fd);
+    watch();
     daemon_stop(&pfeedd);
 }
 
@@ -192,7 +219,8 @@ static void run_waiting(const void *arg)
 int main(int argc, char **argv)
 {
     const struct test tests[] = {
-        { "nobody came yet", run_pristine, NULL },     { "all have left", run_left, NULL },           { "warm", run_warm, NULL },
+        { "nobody came yet", run_pristine, NULL },     { "asked, and stays", run_asked, NULL },
+        { "all have left", run_left, NULL },           { "warm", run_warm, NULL },
         { "all slots full and held", run_held, NULL }, { "one holds, one waits", run_waiting, NULL },
     };
 

@@ -60,7 +60,7 @@ static struct config *load_good(const char *text)
 }
 
 static const char full[] = "version: 1\n"
-                           "daemon: { workers: 3, memory: 8GiB, shm: posix, max_consumers: 9 }\n"
+                           "daemon: { workers: 3, memory: 8GiB, shm: posix, max_consumers: 9, user_consumers: 4, user_jobs: 5 }\n"
                            "feeds:\n"
                            "  train:\n"
                            "    source: { type: directory, path: data/train, extensions: [jpg, \"j\\\"p\"] }\n"
@@ -196,6 +196,9 @@ static void test_good(void **state)
     assert_int_equal(config->daemon.memory, UINT64_C(8) << 30);
     assert_int_equal(config->daemon.shm, CONFIG_SHM_POSIX);
     assert_int_equal(config->daemon.max_consumers, 9);
+    assert_int_equal(config->daemon.user_consumers, 4);
+    assert_int_equal(config->daemon.user_jobs, 5);
+    assert_int_equal(config->daemon.user_held, 512);
     assert_int_equal(config->n_feeds, 4);
     check_train(config, &config->feeds[0]);
     check_fields(&config->feeds[0]);

@@ -76,6 +76,8 @@ bool setting_takes_list(const struct setting *row);
 void setting_expects(const struct setting *row, char *text, size_t size);
 void setting_print(const struct setting *row, const void *params, FILE *to); /* the value as YAML, on one line */
 void setting_print_string(const char *text, FILE *to);                       /* quoted as YAML */
+/* Which word of a CHOICE row the value is; not terminated, *length bytes. */
+const char *setting_word(const struct setting *row, const void *params, int *length);
 void setting_help(const struct setting *rows, int indent, FILE *to);
 
 struct setting_unit {

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "log.h"
+#include "nearest.h"
 
 enum setting_type {
     SETTING_BOOL,     /* bool */
@@ -86,14 +87,5 @@ struct setting_unit {
 };
 extern const struct setting_unit setting_size_units[], setting_duration_units[];
 const char *setting_noun(enum setting_type type); /* "a whole number", for "... is not a whole number" */
-
-/* Did you mean: offer every known word, then read best (NULL: nothing is near enough). */
-struct nearest {
-    const char *word, *best;
-    unsigned distance;
-};
-
-void nearest_init(struct nearest *nearest, const char *word);
-void nearest_offer(struct nearest *nearest, const char *candidate);
 
 #endif

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "nearest.h"
 #include "pfeedctl.h"
-#include "text.h"
 
 #define REQUEST_NS INT64_C(5000000000)
 #define STOP_NS    INT64_C(10000000000)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* See job.h. Called by consumer.c (attach, leave) and feed.c (what is wanted), main thread. */
+/* See job.h. Called by consumer_attach.c, consumer_ring.c, limit.c and feed.c (what is wanted), main thread. */
 #include "job.h"
 
 #include <errno.h>

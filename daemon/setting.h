@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "log.h"
+#include "nearest.h"
 
 enum setting_type {
     SETTING_BOOL,     /* bool */
@@ -76,6 +77,8 @@ bool setting_takes_list(const struct setting *row);
 void setting_expects(const struct setting *row, char *text, size_t size);
 void setting_print(const struct setting *row, const void *params, FILE *to); /* the value as YAML, on one line */
 void setting_print_string(const char *text, FILE *to);                       /* quoted as YAML */
+/* Which word of a CHOICE row the value is; not terminated, *length bytes. */
+const char *setting_word(const struct setting *row, const void *params, int *length);
 void setting_help(const struct setting *rows, int indent, FILE *to);
 
 struct setting_unit {
@@ -84,14 +87,5 @@ struct setting_unit {
 };
 extern const struct setting_unit setting_size_units[], setting_duration_units[];
 const char *setting_noun(enum setting_type type); /* "a whole number", for "... is not a whole number" */
-
-/* Did you mean: offer every known word, then read best (NULL: nothing is near enough). */
-struct nearest {
-    const char *word, *best;
-    unsigned distance;
-};
-
-void nearest_init(struct nearest *nearest, const char *word);
-void nearest_offer(struct nearest *nearest, const char *candidate);
 
 #endif

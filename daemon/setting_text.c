@@ -189,11 +189,20 @@ static void print_list(const struct setting *row, const void *value, FILE *to)
     fputc(']', to);
 }
 
+const char *setting_word(const struct setting *row, const void *params, int *length)
+{
+    const char *text = row->choices;
+    for (int index = *(const int *)((const char *)params + row->offset); index > 0; index--)
+        text = strchr(text, '|') + 1;
+    *length = (int)strcspn(text, "|");
+    return text;
+}
+
 void setting_print(const struct setting *row, const void *params, FILE *to)
 {
     const void *value = (const char *)params + row->offset;
     const char *text;
-    int index;
+    int length;
     if (setting_takes_list(row)) {
         print_list(row, value, to);
         return;
@@ -211,11 +220,8 @@ void setting_print(const struct setting *row, const void *params, FILE *to)
         print_float(*(const double *)value, to);
         break;
     case SETTING_CHOICE:
-        index = *(const int *)value;
-        text = row->choices;
-        for (; index > 0; index--)
-            text = strchr(text, '|') + 1;
-        fprintf(to, "%.*s", (int)strcspn(text, "|"), text);
+        text = setting_word(row, params, &length);
+        fprintf(to, "%.*s", length, text);
         break;
     default:
         text = *(const char *const *)value;

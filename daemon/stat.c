@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config_table.h"
 #include "consumer.h"
 #include "server.h"
 
@@ -38,6 +39,18 @@ static void copy(char *to, size_t size, const char *from)
     snprintf(to, size, "%s", from);
 }
 
+/* The word of a CHOICE as the configuration has it. */
+static void copy_word(char *to, size_t size, const struct setting *rows, const char *name, const struct config_feed *config)
+{
+    for (; rows->name; rows++)
+        if (strcmp(rows->name, name) == 0) {
+            int length;
+            const char *word = setting_word(rows, config, &length);
+
+            snprintf(to, size, "%.*s", length, word);
+        }
+}
+
 static void about_daemon(const struct daemon *daemon, struct reply *reply)
 {
     struct pf_row_daemon *row = next_row(reply);
@@ -67,7 +80,6 @@ static void about_daemon(const struct daemon *daemon, struct reply *reply)
 
 static void about_feed(struct feed *feed, struct reply *reply)
 {
-    static const char *const tails[] = { "drop", "pad", "partial" };
     struct pf_row_feed *row = next_row(reply);
 
     if (!row)
@@ -76,8 +88,8 @@ static void about_feed(struct feed *feed, struct reply *reply)
     copy(row->state, sizeof(row->state), feed->state == FEED_RETIRED ? "retired" : "running");
     copy(row->source, sizeof(row->source), feed->config->source->name);
     copy(row->deliver, sizeof(row->deliver), feed->deliver->name);
-    copy(row->tail, sizeof(row->tail), tails[feed->config->tail]);
-    copy(row->shuffle, sizeof(row->shuffle), feed->config->shuffle == SHUFFLE_GLOBAL ? "global" : "none");
+    copy_word(row->tail, sizeof(row->tail), config_feed_table, "tail", feed->config);
+    copy_word(row->shuffle, sizeof(row->shuffle), config_shuffle_table, "mode", feed->config);
     pthread_mutex_lock(&feed->lock);
     copy(row->failed, sizeof(row->failed), feed->failed);
     pthread_mutex_unlock(&feed->lock);

@@ -3,7 +3,8 @@
  * The control socket: SOCK_SEQPACKET, one struct a message, fixed sizes, host byte order (it never leaves the host). Every
  * message begins with pf_ctl_head. A client sends one request and reads its reply before the next one; ATTACH is a connection's
  * last request but for WHY and DETACH. Strings are zero-terminated within their arrays; a daemon that finds one that is not
- * refuses the message. Descriptors travel from daemon to client only.
+ * refuses the message. Descriptors travel from daemon to client only. Whoever sends more than 5,000 messages a second, or owes its first one
+ * (or leaves an answer unread) for longer than `daemon: patience`, gets an ERROR and is hung up on.
  */
 #ifndef PF_CTL_H
 #define PF_CTL_H

@@ -2,8 +2,8 @@
 /* Help and completions, made from the verbs' and the options' rows. */
 #include <string.h>
 
+#include "nearest.h"
 #include "pfeedctl.h"
-#include "text.h"
 
 #define EXITS "Exit codes: 0 fine, 1 a problem was found, 2 usage, 3 no daemon.\n"
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "nearest.h"
 #include "text.h"
 
 #define GAP 2u

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Texts for people: UTF-8 that does no harm to a terminal, numbers in human units, and "did you mean". Pure. */
+/* Texts for people: UTF-8 that does no harm to a terminal, and numbers in human units. Pure. */
 #ifndef PFEEDCTL_TEXT_H
 #define PFEEDCTL_TEXT_H
 
@@ -21,13 +21,5 @@ size_t text_cut(const char *text, size_t width);
 void text_number(char *to, size_t size, uint64_t value, const char *unit);
 /* The same per second; "ns" is then a share of the time: "173 %". */
 void text_rate(char *to, size_t size, double per_s, const char *unit);
-
-/* "Did you mean": offer the candidates one by one, then see best. */
-struct nearest {
-    const char *word, *best;
-    unsigned distance;
-};
-void nearest_init(struct nearest *nearest, const char *word);
-void nearest_offer(struct nearest *nearest, const char *candidate);
 
 #endif

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nearest.h"
 #include "pfeedctl.h"
-#include "text.h"
 
 #define REQUEST_NS INT64_C(5000000000)
 #define STOP_NS    INT64_C(10000000000)

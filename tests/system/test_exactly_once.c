@@ -186,6 +186,18 @@ static void check_counters(struct daemon *daemon, const struct job *job, const s
           EPOCHS * jobs, (unsigned long long)(rows < n ? n - rows : 0));
 }
 
+/* What pfeedctl shows of a feed are the configuration's own words. */
+static void check_words(struct daemon *daemon, const struct kind *kind, uint64_t samples)
+{
+    struct pf_row_feed row;
+    char name[32];
+
+    snprintf(name, sizeof(name), "n%llu", (unsigned long long)samples);
+    row = feed_now(daemon, name);
+    CHECK(is(row.tail, kind->tail) && is(row.deliver, kind->mode) && is(row.shuffle, kind->shuffle ? "global" : "none"),
+          "feed %s is shown with tail %s, deliver %s, shuffle %s", name, row.tail, row.deliver, row.shuffle);
+}
+
 /* Every rank of a job of this division, on the feed of that length; then all its checks. */
 static void run_division(struct daemon *daemon, const struct kind *kind, const struct division *division, uint64_t samples,
                          struct epoch known[EPOCHS])
@@ -304,6 +316,7 @@ static void run_kind(const void *arg)
     for (size_t d = 0; d < sizeof(divisions) / sizeof(*divisions); d++)
         for (size_t i = 0, n = lengths_of(kind, group_of(kind, &divisions[d]), lengths); i < n; i++)
             run_division(&daemon, kind, &divisions[d], lengths[i], known[lengths[i]]);
+    check_words(&daemon, kind, lengths[0]);
     daemon_stop(&daemon);
 }
 

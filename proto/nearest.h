@@ -1,20 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* "Did you mean": the known word with the smallest edit distance to what somebody wrote, if it is near enough to be worth
- * saying. Used for keys and words of the configuration and for names in control messages; main thread, only where something
- * is wrong already. */
+ * saying. Used by pfeedd for the configuration and for names in control messages, by pfeedctl for verbs, options, columns and
+ * feeds; here, as neither of them knows the other's folder. */
+#ifndef PF_NEAREST_H
+#define PF_NEAREST_H
+
 #include <string.h>
 
-#include "setting.h"
+#define NEAREST_WORD_MAX 63
 
-#define WORD_MAX 63
+/* Offer every known word, then read best (NULL: nothing is near enough). */
+struct nearest {
+    const char *word, *best;
+    unsigned distance;
+};
 
 /* Optimal string alignment: insert, delete, replace, or swap of two neighbours cost 1 each. */
-static unsigned distance(const char *a, const char *b)
+static inline unsigned nearest_distance(const char *a, const char *b)
 {
-    unsigned rows[3][WORD_MAX + 1];
+    unsigned rows[3][NEAREST_WORD_MAX + 1];
     size_t n = strlen(a), m = strlen(b);
-    if (n > WORD_MAX || m > WORD_MAX)
-        return WORD_MAX;
+    if (n > NEAREST_WORD_MAX || m > NEAREST_WORD_MAX)
+        return NEAREST_WORD_MAX;
     for (size_t j = 0; j <= m; j++)
         rows[0][j] = (unsigned)j;
     for (size_t i = 1; i <= n; i++) {
@@ -35,7 +42,7 @@ static unsigned distance(const char *a, const char *b)
     return rows[n % 3][m];
 }
 
-void nearest_init(struct nearest *nearest, const char *word)
+static inline void nearest_init(struct nearest *nearest, const char *word)
 {
     size_t n = strlen(word);
     nearest->word = word;
@@ -43,12 +50,14 @@ void nearest_init(struct nearest *nearest, const char *word)
     nearest->distance = n < 3 ? 2 : (unsigned)(n + 1) / 3 + 1; /* the best must be below this */
 }
 
-void nearest_offer(struct nearest *nearest, const char *candidate)
+static inline void nearest_offer(struct nearest *nearest, const char *candidate)
 {
     size_t n = strlen(nearest->word);
-    unsigned d = n >= 3 && strncmp(candidate, nearest->word, n) == 0 ? 1 : distance(nearest->word, candidate);
+    unsigned d = n >= 3 && strncmp(candidate, nearest->word, n) == 0 ? 1 : nearest_distance(nearest->word, candidate);
     if (d < nearest->distance && d < strlen(candidate)) {
         nearest->best = candidate;
         nearest->distance = d;
     }
 }
+
+#endif

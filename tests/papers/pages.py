@@ -208,7 +208,7 @@ def installed():
         run(meson, "install", "--no-rebuild", "-C", build, "--destdir", root)
         files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
         for wanted in [f"man/man{path.suffix[1:]}/{path.name}" for path in folder.glob("*.[1-8]")] + [
-                "doc/pfeed/pfeed.yaml"]:
+                "bash-completion/completions/pfeedctl", "bash-completion/completions/pfeedd", "doc/pfeed/pfeed.yaml"]:
             assert any(path.endswith("share/" + wanted) for path in files), f"{wanted} is not installed"
 
 

@@ -79,6 +79,11 @@ def notices(path):
     return listener
 
 
+def listens(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 class Daemon:
     """A pfeedd in a folder of its own, until the end of the block, where it must stop with status 0."""
 
@@ -102,8 +107,7 @@ class Daemon:
 
     def ready(self):
         assert self.process.poll() is None, f"pfeedd ended: {(self.folder / 'output').read_text()}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-            return probe.connect_ex(str(self.socket)) == 0
+        return listens(self.socket)
 
     def __exit__(self, kind, value, trace):
         self.process.terminate()

@@ -5,6 +5,7 @@
 service.py SERVICE SOCKET PFEEDD TRAIN MKIMAGES. The sandbox is set up by the test (sandbox.py), the same with a systemd as
 without, and proved from inside before pfeedd takes the process over. A trainer outside of it then takes batches of pictures."""
 import configparser
+import contextlib
 import json
 import os
 import shutil
@@ -210,8 +211,9 @@ def serve(folder, shm):
         print(shm, "in the sandbox:", said.splitlines()[-1][:60])
     finally:
         if pid:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
         notify.close()
 
 

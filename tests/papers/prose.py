@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """README.md and CONTRIBUTING.md: each block of code is run, compared with the file that it is from, or says why not.
 
-The line above a block is <!-- test: NAME --> (a function of this file, below), <!-- from: FILE --> (its lines stand in FILE in this
-order; ... is what is left out) or <!-- no test: REASON -->. Links and names of files must lead somewhere.
+The line above a block is <!-- test: NAME --> (a function of this file, below), <!-- from: FILE --> (its lines stand in FILE in
+this order; ... is what is left out) or <!-- no test: REASON -->. Links and names of files must lead somewhere.
 
 prose.py SOURCE BUILD PFEEDD PFEEDCTL MKIMAGES"""
 import contextlib
@@ -37,7 +37,8 @@ def blocks(text):
 
 def shown(name):
     """The block of a test, in either paper."""
-    found = [code for paper in PAPERS for above, _, code in blocks((source / paper).read_text()) if above == f"<!-- test: {name} -->"]
+    found = [code for paper in PAPERS for above, _, code in blocks((source / paper).read_text())
+             if above == f"<!-- test: {name} -->"]
     assert len(found) == 1, f"{len(found)} blocks are marked with test: {name}"
     return found[0]
 
@@ -65,8 +66,9 @@ def marked():
 
 def as_pattern(lines):
     """Lines of a file, one after the other but for what ... leaves out."""
-    parts = [".*".join(re.escape(part) for part in line.split("...")) + "\n" if line.strip() != "..." else "(?:.*\n)*?" for line in lines]
-    return "^" + "".join(parts)
+    def one(line):
+        return "(?:.*\n)*?" if line.strip() == "..." else ".*".join(re.escape(part) for part in line.split("...")) + "\n"
+    return "^" + "".join(one(line) for line in lines)
 
 
 @suite.test
@@ -80,7 +82,8 @@ def quoted():
                 continue
             text, lines = (source / mark[1]).read_text(), code.rstrip("\n").split("\n")
             for end in range(1, len(lines) + 1):
-                assert re.search(as_pattern(lines[:end]), text, re.MULTILINE), f"{paper}: {mark[1]} has not (here) '{lines[end - 1]}'"
+                found = re.search(as_pattern(lines[:end]), text, re.MULTILINE)
+                assert found, f"{paper}: {mark[1]} has not (here) '{lines[end - 1]}'"
             n += len(lines)
     assert n > 30
 

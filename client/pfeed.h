@@ -87,21 +87,22 @@ struct pfeed_info {
     const uint8_t *flags;     /* rows: PFEED_ROW_* */
 };
 
+/* What each code of a call means, and what to do about it, is in errors.tbl, and from there in the call's manual page. */
+
 /*
- * Connects, attaches and maps. At most 10 s. On failure *out is untouched and pfeed_error(NULL) has the sentence.
- * -ENOENT no such feed, -ECONNREFUSED or -ENOENT no daemon, -EACCES, -EINVAL a value that does not fit (the sentence lists
- * what would), -EBUSY the rank is there already, -ENOSPC too few slots, -EPROTO versions differ.
+ * Connects, attaches and maps. At most 10 s. On failure *out is untouched and pfeed_error(NULL) has the sentence. -ENOENT,
+ * -ECONNREFUSED, -EACCES, -EINVAL, -EOPNOTSUPP, -ENAMETOOLONG, -EBUSY, -ESTALE, -ENOSPC, -EIO, -EUSERS, -ESRCH, -EPIPE,
+ * -EPROTO, -ETIMEDOUT, -ENOMEM, -ENOSYS; others are those of socket, connect, poll and mmap.
  */
 PFEED_API int pfeed_open(struct pfeed **out, const struct pfeed_options *options);
 
 /*
  * Lends the next batch. timeout_ms: -1 waits for ever, 0 polls. 0 and *batch; PFEED_EPOCH or PFEED_END and *batch = NULL;
- * -ETIMEDOUT: the sentence names what is waited for; -ENOBUFS at once: max_held batches are held already; -EPIPE: the daemon
- * has gone; -ESTALE: the daemon has closed this consumer (what was held must not be read any more); -EINTR: a signal.
+ * -ETIMEDOUT, -ENOBUFS, -EINTR, -EPIPE, -ESTALE (what was held must not be read any more), -EPROTO, -ECHILD.
  */
 PFEED_API int pfeed_next(struct pfeed *pf, struct pfeed_batch **batch, int timeout_ms);
 
-/* Gives a batch back, in any order. Its tensors must not be read afterwards. -EINVAL: not one that is held. */
+/* Gives a batch back, in any order. Its tensors must not be read afterwards. -EINVAL, -ECHILD. */
 PFEED_API int pfeed_done(struct pfeed *pf, struct pfeed_batch *batch);
 
 /* A field by name, or by its place in the feed's configuration; NULL where there is none. Free at any batch size. */

@@ -71,28 +71,84 @@ int verb_help(struct ctl *ctl)
 
 /* ---- completions ---------------------------------------------------------------------------------------------------- */
 
-static void complete_bash(FILE *out)
+/* Options in a case's pattern: those that need a value. */
+static void valued(FILE *out)
 {
-    fputs("# bash completion for pfeedctl; made by: pfeedctl completion bash\n"
-          "_pfeedctl()\n{\n"
-          "    local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} verb='' w\n"
-          "    for w in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-          "        case $w in -*) ;; *) verb=$w; break ;; esac\n"
-          "    done\n"
-          "    case $previous in --out|--socket) COMPREPLY=($(compgen -f -- \"$word\")); return ;; esac\n"
-          "    case $verb in\n    '') COMPREPLY=($(compgen -W '",
-          out);
+    const char *bar = "";
+
+    for (int i = 0; i < OPTIONS; i++)
+        if (*option_rows[i].argument && *option_rows[i].argument != '=') {
+            fprintf(out, "%s--%s", bar, option_rows[i].name);
+            bar = "|";
+        }
+}
+
+static void verb_names(FILE *out)
+{
     for (const struct verb *verb = verbs; verb->name; verb++)
         fprintf(out, "%s ", verb->name);
-    fputs("--help --version' -- \"$word\")) ;;\n", out);
+}
+
+/* Feeds are asked of the daemon at the socket that the line names: without one there are none. Their names are compared here
+ * rather than given to compgen -W, which would expand what is in them. */
+static const char bash_feeds[] =
+    "_pfeedctl_feeds()\n{\n"
+    "    local name\n"
+    "    while read -r name; do\n"
+    "        [[ $name == \"$word\"* ]] && COMPREPLY+=(\"$name\")\n"
+    "    done < <(timeout 2 \"${COMP_WORDS[0]}\" feeds --columns name \"${at[@]}\" 2>/dev/null | sed 1d)\n"
+    "}\n";
+
+/* A `=` is a word of its own to bash. */
+static const char bash_words[] =
+    "        (( i++ )); [[ ${COMP_WORDS[i]} == = ]] && (( i++ ))\n"
+    "            [[ $w == --socket ]] && (( i < COMP_CWORD )) && at=(--socket \"${COMP_WORDS[i]}\") ;;\n"
+    "        =) (( i++ )) ;;\n"
+    "        -*) ;;\n"
+    "        *) if [[ $verb ]]; then argument=$w; else verb=$w; fi ;;\n"
+    "        esac\n"
+    "    done\n"
+    "    [[ $previous == = ]] && previous=${COMP_WORDS[COMP_CWORD-2]}\n"
+    "    [[ $word == = ]] && word=\n"
+    "    COMPREPLY=()\n"
+    "    case $previous in\n"
+    "        --out|--socket) COMPREPLY=($(compgen -f -- \"$word\")); return ;;\n"
+    "        --feed) _pfeedctl_feeds; return ;;\n"
+    "        ";
+
+static void complete_bash(FILE *out)
+{
+    fprintf(out, "# bash completion for pfeedctl; made by: pfeedctl completion bash\n%s_pfeedctl()\n{\n", bash_feeds);
+    fputs("    local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} verb='' argument='' takes='' words "
+          "at=() i w\n"
+          "    for (( i = 1; i < COMP_CWORD; i++ )); do\n"
+          "        w=${COMP_WORDS[i]}\n"
+          "        case $w in\n        ",
+          out);
+    valued(out);
+    fprintf(out, ")\n    %s", bash_words);
+    valued(out);
+    fputs(") return ;;\n    esac\n    case $verb in\n        '') words='", out);
+    verb_names(out);
+    fputs("--help --version' ;;\n", out);
     for (const struct verb *verb = verbs; verb->name; verb++) {
-        fprintf(out, "    %s) COMPREPLY=($(compgen -W '", verb->name);
+        fprintf(out, "        %s) takes='%s' words='", verb->name, verb->argument);
         for (int i = 0; i < OPTIONS; i++)
             if (verb->options >> i & 1)
-                fprintf(out, "--%s%s", option_rows[i].name, i == OPTION_HELP ? "" : " ");
-        fputs("' -- \"$word\")) ;;\n", out);
+                fprintf(out, "--%s ", option_rows[i].name);
+        fputs("' ;;\n", out);
     }
-    fputs("    esac\n}\ncomplete -F _pfeedctl pfeedctl\n", out);
+    fputs("    esac\n"
+          "    if [[ ! $argument ]]; then\n"
+          "        case $takes in\n"
+          "            *FEED*) [[ $word == -* ]] || _pfeedctl_feeds ;;\n"
+          "            *VERB*) words+='",
+          out);
+    verb_names(out);
+    fputs("' ;;\n            *SHELL*) words+='bash zsh fish' ;;\n        esac\n    fi\n"
+          "    COMPREPLY+=($(compgen -W \"$words\" -- \"$word\"))\n"
+          "}\ncomplete -F _pfeedctl pfeedctl\n",
+          out);
 }
 
 static void complete_zsh(FILE *out)

@@ -380,12 +380,15 @@ static bool waits_for(const struct feed *feed, const struct consumer *asker, con
 {
     uint64_t mine, theirs;
 
-    if (c->job == asker->job && !c->job->terms.alone)
-        return false; /* its ranks step together: the one behind may wait, in an all-reduce, for the asker */
     if (c == asker || c->job->seed != asker->job->seed || c->job->spans != asker->job->spans)
         return false;
     mine = job_ordinal(asker->job, range->epoch, range->index);
     theirs = job_ordinal(c->job, c->untaken.epoch, job_range(c->job, c->rank, c->untaken).index);
+    /* Ranks that step together stand no further apart than what one may hold; so near behind, the other may wait, in an all-reduce,
+     * for the asker. Further behind it runs by itself. */
+    if (c->job == asker->job && !c->job->terms.alone &&
+        mine - theirs <= (uint64_t)(c->job->max_held + 1) * job_step_slots(c->job))
+        return false;
     return theirs < mine && mine - theirs <= feed->n_slots;
 }
 

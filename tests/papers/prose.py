@@ -50,7 +50,7 @@ def small(text):
 
 def pictures(folder):
     folder.mkdir(parents=True)
-    run(mkimages, "--out", folder, "--count", "16", "--classes", "2")
+    run(mkimages, "--out", folder, "--count", "300", "--classes", "2")
 
 
 @suite.test

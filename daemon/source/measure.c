@@ -30,7 +30,7 @@ static void drop(struct measure *measure)
     measure->sizes = measure->heads = NULL;
 }
 
-static int load(struct measure *measure, const char *root, struct source_progress *progress, struct problem *why)
+int measure_load(struct measure *measure, const char *root, struct source_progress *progress, struct problem *why)
 {
     struct manifest_table tables[TABLES];
     const struct manifest *manifest = &measure->manifest;
@@ -47,10 +47,10 @@ static int load(struct measure *measure, const char *root, struct source_progres
     if (tables[LIST].n == 1)
         memcpy(&list, tables[LIST].data, sizeof list);
     free(tables[LIST].data);
-    if (list != measure->list)
-        return problem_set(why, -ESTALE, "the manifest %s is of another text of the list", manifest->path);
-    if (tables[SIZES].n != measure->n || tables[HEADS].n != measure->n || !watches_are_sound(&measure->folders))
+    if (tables[LIST].n != 1 || tables[SIZES].n != tables[HEADS].n || !watches_are_sound(&measure->folders))
         return problem_set(why, -EBADMSG, "the manifest %s makes no sense", manifest->path);
+    if (list != measure->list || tables[SIZES].n != measure->n)
+        return problem_set(why, -ESTALE, "the manifest %s is of another text of the list", manifest->path);
     return watches_hold(&measure->folders, root, progress, why);
 }
 
@@ -168,7 +168,7 @@ int measure_open(struct measure *measure, const char *root, const char *const *p
     int rc = manifest_init(&measure->manifest, env->state, words, n_words);
     if (rc < 0)
         return problem_set(why, rc, "out of memory for the manifest of %s", root);
-    rc = env->rescan ? -ENOENT : load(measure, root, env->progress, &inner);
+    rc = env->rescan ? -ENOENT : measure_load(measure, root, env->progress, &inner);
     source_kept(env->progress, rc == 0);
     if (rc == -ECANCELED)
         return problem_set(why, rc, "the scan of %s was stopped", root);

@@ -21,6 +21,8 @@ struct measure {
  * is to be finished too. */
 int measure_open(struct measure *measure, const char *root, const char *const *paths, const char *const *words, size_t n_words,
                  const struct source_env *env, struct problem *why);
+/* Its part that needs no files: as manifest_load; also -ESTALE where the list or a folder has changed. */
+int measure_load(struct measure *measure, const char *root, struct source_progress *progress, struct problem *why);
 int measure_update(struct measure *measure, struct problem *why); /* as manifest_update */
 void measure_fini(struct measure *measure);
 uint64_t measure_bytes(const struct measure *measure);

@@ -238,7 +238,7 @@ static uint32_t directory_parts(const struct source *source, const struct sample
 
 static uint64_t directory_bytes(const struct source *source)
 {
-    return listing_bytes(&source->listing) + source->listing.folders.n * sizeof *source->labels;
+    return listing_bytes(&source->listing) + source->listing.folders.n * sizeof *source->labels + names_bytes(&source->classes);
 }
 
 static size_t directory_max_bytes(const struct source *source)

@@ -115,6 +115,15 @@ void *file_grown(void *array, uint64_t n, uint64_t *room, size_t each)
     return grown;
 }
 
+void *file_trimmed(void *array, uint64_t n, uint64_t *room, size_t each)
+{
+    void *less = n ? realloc(array, n * each) : NULL;
+    if (!less)
+        return array;
+    *room = n;
+    return less;
+}
+
 int texts_add(struct texts *texts, const char *left, const char *right, uint64_t *at)
 {
     size_t first = strlen(left), second = strlen(right) + 1;
@@ -132,6 +141,11 @@ int texts_add(struct texts *texts, const char *left, const char *right, uint64_t
 bool texts_hold(const struct texts *texts, uint64_t at)
 {
     return at < texts->size && texts->text[texts->size - 1] == 0;
+}
+
+void texts_trim(struct texts *texts)
+{
+    texts->text = file_trimmed(texts->text, texts->size, &texts->room, 1);
 }
 
 void texts_fini(struct texts *texts)
@@ -201,6 +215,7 @@ int names_make(struct names *out, const char *const *list, uint32_t n, struct pr
     made.names = calloc(n ? n : 1, sizeof *made.names);
     made.sorted = calloc(n ? n : 1, sizeof *made.sorted);
     char *at = made.text = malloc(size);
+    made.text_size = size;
     if (!made.names || !made.sorted || !made.text)
         goto fini;
     for (uint32_t i = 0; i < n; i++) {
@@ -255,6 +270,11 @@ void names_fini(struct names *names)
     free(names->sorted);
     free(names->text);
     *names = (struct names){ .n = 0 };
+}
+
+uint64_t names_bytes(const struct names *names)
+{
+    return names->n * (sizeof *names->names + sizeof *names->sorted) + names->text_size;
 }
 
 int64_t names_find(const struct names *names, const char *name)

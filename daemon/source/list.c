@@ -112,7 +112,7 @@ static int read_header(struct source *source, const struct list_params *p, struc
     return 0;
 }
 
-static int grow(struct source *source, uint64_t room, struct problem *why)
+static int resize(struct source *source, uint64_t room, struct problem *why)
 {
     for (uint32_t i = 0; i < source->n_columns; i++) {
         void *grown = realloc(source->columns[i].ints, room * sizeof(int64_t));
@@ -171,7 +171,7 @@ static int read_rows(struct source *source, struct csv *csv, const struct source
                                csv->path, (unsigned long long)csv->start, n, source->n_columns);
         if (source->n == room) {
             room += room / 2 + 1024;
-            rc = grow(source, room, why);
+            rc = resize(source, room, why);
             if (rc < 0)
                 return rc;
         }
@@ -184,7 +184,7 @@ static int read_rows(struct source *source, struct csv *csv, const struct source
         if (source_stopping(env->progress))
             return stopped(csv->path, why);
     }
-    return n;
+    return n < 0 || source->n == 0 ? n : resize(source, source->n, why); /* to what there is */
 }
 
 static int compare_texts(const void *left, const void *right, void *context)
@@ -206,10 +206,12 @@ static int collect_classes(const struct source *source, const struct column *col
     for (uint64_t i = 0; i < source->n && rc == 0; i++)
         if (i == 0 || strcmp(texts[n - 1], texts[i]) != 0)
             texts[n++] = texts[i];
-    if (rc == 0)
-        rc = n > UINT32_MAX ? -E2BIG : names_make(out, texts, (uint32_t)n, why);
+    if (rc == -ECANCELED)
+        problem_set(why, rc, "sorting the column '%s' was stopped", column->name);
+    else if (rc < 0)
+        no_memory(why);
     else
-        problem_set(why, rc, "the classes of the column '%s' cannot be sorted: %s", column->name, strerror(-rc));
+        rc = n > UINT32_MAX ? -E2BIG : names_make(out, texts, (uint32_t)n, why);
     free(texts);
     return rc;
 }
@@ -231,7 +233,7 @@ static uint64_t line_of(const char *path, uint64_t row)
 
 /* Turns the texts into their numbers, in place: both take 8 bytes. */
 static int number_column(struct source *source, struct column *column, const struct names *classes, const char *path,
-                         struct problem *why)
+                         const struct source_env *env, struct problem *why)
 {
     _Static_assert(sizeof(int64_t) == sizeof(char *), "a text's place holds its number");
     for (uint64_t row = 0; row < source->n; row++) {
@@ -242,6 +244,8 @@ static int number_column(struct source *source, struct column *column, const str
                                "'classes_of'",
                                path, (unsigned long long)line_of(path, row), column->texts[row], column->name, classes->n);
         column->ints[row] = number;
+        if (source_stopping(env->progress))
+            return stopped(path, why);
     }
     return 0;
 }
@@ -265,7 +269,7 @@ static int number_texts(struct source *source, const struct source_env *env, con
         else
             rc = collect_classes(source, column, env, classes, why);
         if (rc == 0)
-            rc = number_column(source, column, classes, path, why);
+            rc = number_column(source, column, classes, path, env, why);
         names_fini(&own);
     }
     return rc;
@@ -396,7 +400,8 @@ static uint32_t list_parts(const struct source *source, const struct sample_part
 
 static uint64_t list_bytes(const struct source *source)
 {
-    return source->text_size + source->n * source->n_columns * sizeof *source->columns->ints + measure_bytes(&source->measure);
+    return source->text_size + source->n * source->n_columns * sizeof *source->columns->ints + measure_bytes(&source->measure) +
+           names_bytes(&source->classes);
 }
 
 static size_t list_max_bytes(const struct source *source)

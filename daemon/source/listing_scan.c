@@ -225,20 +225,12 @@ static int scan_classes(struct scan *scan, const struct content *content, uint32
     return rc;
 }
 
-/* The room for growing is not needed any more; shrinking cannot fail in a way that matters. */
-static void *trimmed(void *array, uint64_t size)
-{
-    void *less = size ? realloc(array, size) : NULL;
-    return less ? less : array;
-}
-
 static int finish(struct scan *scan)
 {
     struct listing *listing = scan->listing;
-    listing->entries = trimmed(listing->entries, listing->n * sizeof *listing->entries);
-    listing->names.text = trimmed(listing->names.text, listing->names.size);
-    listing->names.room = listing->names.size;
-    listing->room = listing->n;
+    listing->entries = file_trimmed(listing->entries, listing->n, &listing->room, sizeof *listing->entries);
+    texts_trim(&listing->names);
+    watches_trim(&listing->folders);
     listing->heads = calloc(listing->n ? listing->n : 1, sizeof *listing->heads);
     source_listed(scan->how->progress, listing->n);
     return listing->heads ? 0 : no_memory(scan);

@@ -147,6 +147,7 @@ static int scan(struct measure *measure, const char *root, const char *const *pa
         return problem_set(why, rc, "the scan of %s was stopped", root);
     if (rc < 0)
         return problem_set(why, rc, "out of memory for the sizes of %llu files", (unsigned long long)measure->n);
+    watches_trim(&measure->folders);
     tables_of(measure, tables);
     return manifest_keep(&measure->manifest, tables, TABLES, &measure->folders, root, progress, why);
 }

@@ -19,6 +19,12 @@ void watches_init(struct watches *watches)
     *watches = (struct watches){ .young_s = now.tv_sec - YOUNG_S };
 }
 
+void watches_trim(struct watches *watches)
+{
+    watches->v = file_trimmed(watches->v, watches->n, &watches->room, sizeof *watches->v);
+    texts_trim(&watches->paths);
+}
+
 void watches_fini(struct watches *watches)
 {
     free(watches->v);

@@ -23,6 +23,7 @@ struct watches {
 };
 
 void watches_init(struct watches *watches); /* before the first folder is looked at */
+void watches_trim(struct watches *watches); /* after the last */
 void watches_fini(struct watches *watches);
 /* st: from before the folder was read; NULL: there is nothing at path. *number is its place. -ENOMEM. */
 int watches_add(struct watches *watches, const char *path, const struct stat *st, uint64_t *number);

@@ -29,7 +29,7 @@ static struct chore *next_chore(struct chores *chores)
     while (sem_wait(&chores->work) != 0 && errno == EINTR)
         ;
     pthread_mutex_lock(&chores->lock);
-    chore = chores->stopping ? NULL : chores->waiting;
+    chore = chores->waiting; /* NULL: stopping */
     if (chore) {
         chores->waiting = chore->next;
         if (!chores->waiting)

@@ -19,7 +19,7 @@ struct chores;
 
 int chores_create(struct chores **out, struct loop *loop, struct problem *why);
 void chores_add(struct chores *chores, struct chore *chore); /* its memory stays until done */
-/* Lets the chore in work end, for up to limit_ms; no other is begun. False: it is stuck, and nothing may be freed. */
+/* Lets those that were added end, for up to limit_ms; `done` is not called. False: one is stuck, and nothing may be freed. */
 bool chores_stop(struct chores *chores, int limit_ms);
 void chores_destroy(struct chores *chores); /* after chores_stop said true; or NULL */
 

@@ -169,6 +169,14 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
     return 0;
 }
 
+void feed_save(const struct feed *feed)
+{
+    struct problem why;
+
+    if (feed->source && feed->config->source->save && feed->config->source->save(feed->source, &why) < 0)
+        log_info("feed '%s': %s", feed->config->name, why.text);
+}
+
 void feed_destroy(struct feed *feed)
 {
     if (!feed)

@@ -101,6 +101,8 @@ uint64_t feed_codec_bytes(const struct feed *feed);
 int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint32_t n_workers, struct problem *why);
 /* `warm: yes`: fills the slots for whoever comes first. The workers run. */
 void feed_warm(struct feed *feed);
+/* Keeps what workers have learnt of the samples, for the next start: not worth failing for. May take long; any one thread. */
+void feed_save(const struct feed *feed);
 /* When no worker knows it (workers_forget, workers_pass, or their end): on any thread where it has no consumers, else on the main
  * thread. NULL is fine. */
 void feed_destroy(struct feed *feed);

@@ -311,9 +311,17 @@ static int start(struct daemon *daemon, int fd, struct problem *why)
     return rc;
 }
 
+static void save(struct chore *chore)
+{
+    (void)chore;
+    for (uint32_t f = 0; f < the_daemon.n_feeds; f++)
+        feed_save(the_daemon.feeds[f]);
+}
+
 /* True: everything can be given back. */
 static bool stop_threads(struct daemon *daemon)
 {
+    static struct chore last = { .run = save };
     bool stopped = true;
 
     reload_cancel(daemon);
@@ -321,6 +329,8 @@ static bool stop_threads(struct daemon *daemon)
         log_warn("a worker is stuck in a read; ending without it");
         stopped = false;
     }
+    if (daemon->chores && stopped)
+        chores_add(daemon->chores, &last);
     if (daemon->chores && !chores_stop(daemon->chores, stopped ? STOP_MS : 0)) {
         log_warn("listing or memory is stuck; ending without it");
         stopped = false;

@@ -196,8 +196,12 @@ static void make(struct chore *chore)
 
     if (change->n_ending > 0)
         workers_pass(daemon->workers);
-    while (change->n_ending > 0)
-        feed_destroy(change->ending[--change->n_ending]);
+    while (change->n_ending > 0) {
+        struct feed *feed = change->ending[--change->n_ending];
+
+        feed_save(feed);
+        feed_destroy(feed);
+    }
     rc = workers_make_room(daemon->workers, change->plan.buffer_bytes, change->plan.codec_bytes, &why);
     for (uint32_t f = 0; f < change->plan.n_feeds && rc == 0; f++) {
         struct feed *feed = change->plan.feeds[f];
@@ -383,6 +387,7 @@ static void end_feed(struct chore *chore)
     struct ending *ending = (struct ending *)chore;
 
     workers_pass(ending->daemon->workers);
+    feed_save(ending->feed);
     feed_destroy(ending->feed);
     ending->feed = NULL;
 }

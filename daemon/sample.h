@@ -29,11 +29,42 @@ struct sample_part {
     int64_t shape[SAMPLE_DIMS];
 };
 
+/* What the head of a picture's file says, so that a crop can be planned before the file is read. A hint: the file may have
+ * changed since it was last visited. */
+struct sample_head {
+    uint32_t width, height; /* as stored, up to 65,535 */
+    uint32_t components;    /* 1 grey, 3 colour, 4 inks; up to 7 */
+    uint32_t across, down;  /* largest sampling factors, 1 to 4: 2, 2 is 4:2:0 */
+    uint32_t orientation;   /* EXIF's, 1 to 8 */
+    bool progressive;
+};
+
+#define SAMPLE_HEAD_SIZES UINT64_C(0xffffffff) /* width and height */
+
+/* In 64 bits, of which 0 means: not known. */
+static inline uint64_t sample_head_pack(const struct sample_head *head)
+{
+    return head->width | (uint64_t)head->height << 16 | (uint64_t)head->components << 32 | (uint64_t)head->across << 35 |
+           (uint64_t)head->down << 38 | (uint64_t)head->orientation << 41 | (uint64_t)head->progressive << 45;
+}
+
+static inline struct sample_head sample_head_unpack(uint64_t bits)
+{
+    return (struct sample_head){ .width = bits & 0xffff,
+                                 .height = bits >> 16 & 0xffff,
+                                 .components = bits >> 32 & 7,
+                                 .across = bits >> 35 & 7,
+                                 .down = bits >> 38 & 7,
+                                 .orientation = bits >> 41 & 15,
+                                 .progressive = bits >> 45 & 1 };
+}
+
 /* The value of one part of one sample, valid until the worker reads the next part. */
 struct sample_value {
     const void *data;
     size_t size; /* bytes */
     const struct sample_part *part;
+    uint64_t *head; /* a packed head that the decoder may set, by one relaxed store; NULL: the source keeps none */
 };
 
 /* Everything that a row's randomness may depend on (DESIGN.md section 5). */

@@ -193,6 +193,25 @@ static int next_row(void *from, const uint8_t **row, struct problem *why)
     return jpeg_reader_row(from, row, why);
 }
 
+/* At the first visit, and where the file is another by now: every other one finds the sizes that it has itself. */
+static void keep_head(const struct sample_value *value, const struct jpeg_head *head)
+{
+    const struct sample_head kept = { .width = (uint32_t)head->width,
+                                      .height = (uint32_t)head->height,
+                                      .components = (uint32_t)head->components,
+                                      .across = (uint32_t)head->across,
+                                      .down = (uint32_t)head->down,
+                                      .orientation = (uint32_t)jpeg_reader_orientation(value->data, value->size),
+                                      .progressive = head->progressive };
+    __atomic_store_n(value->head, sample_head_pack(&kept), __ATOMIC_RELAXED);
+}
+
+static bool head_is_kept(const struct sample_value *value, const struct jpeg_head *head)
+{
+    const struct sample_head sizes = { .width = (uint32_t)head->width, .height = (uint32_t)head->height };
+    return (__atomic_load_n(value->head, __ATOMIC_RELAXED) & SAMPLE_HEAD_SIZES) == sample_head_pack(&sizes);
+}
+
 static int image_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
                      const struct row_key *key, void *row, struct problem *why)
 {
@@ -206,6 +225,8 @@ static int image_row(void *state, void *codec, const struct field *field, const 
     int error = jpeg_reader_open(image->jpeg, bytes, value->size, &head, why);
     if (error)
         return error;
+    if (value->head && !head_is_kept(value, &head))
+        keep_head(value, &head);
     const struct kernel_turn turn = kernel_turns[params->orientation ? jpeg_reader_orientation(bytes, value->size) : 1];
     struct plan plan;
     plan_init(&plan, turn.swap ? head.height : head.width, turn.swap ? head.width : head.height);

@@ -170,6 +170,9 @@ int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, 
     *head = (struct jpeg_head){ .width = (int32_t)jpeg->image_width,
                                 .height = (int32_t)jpeg->image_height,
                                 .colour = colour_name(jpeg->jpeg_color_space),
+                                .components = jpeg->num_components,
+                                .across = jpeg->max_h_samp_factor,
+                                .down = jpeg->max_v_samp_factor,
                                 .progressive = jpeg->progressive_mode };
     return 0;
 }

@@ -26,6 +26,8 @@ struct jpeg_reader;
 struct jpeg_head {
     int32_t width, height; /* as stored, before any orientation */
     const char *colour;    /* "grey", "YCbCr", "RGB", "CMYK", "YCCK" */
+    int32_t components;
+    int32_t across, down; /* the largest sampling factors of any component */
     bool progressive;
 };
 

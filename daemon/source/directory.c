@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* A folder of pictures: one folder per class, or all in one folder without classes. Listed once, on the main thread at start;
- * afterwards constant, so that workers read without a lock. The list is sorted bytewise by class name and then by the path
- * below it, which gives every sample its id: the same on every host with the same files. */
-#include <dirent.h>
+/* A folder of pictures: one folder per class, or all in one folder without classes. Listed once, on the thread that opens it,
+ * from the state folder's manifest where that still holds; afterwards constant, so that workers read without a lock. The order
+ * gives every sample its id, the same on every host with the same files. Labels are not kept but numbered anew at each start:
+ * the same files may be numbered by several lists of classes. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "source/file.h"
+#include "source/listing.h"
+#include "source/manifest.h"
 #include "source/source.h"
 
 struct directory_params {
@@ -19,48 +19,21 @@ struct directory_params {
     struct setting_strings extensions;
 };
 
-/* 16 bytes and its name a sample. */
-struct entry {
-    uint64_t size : 40; /* bytes; larger files are skipped */
-    uint64_t folder : 24;
-    uint64_t name; /* offset in names */
-};
-
-#define SIZE_LIMIT   (UINT64_C(1) << 40)
-#define FOLDER_LIMIT (1u << 24)
-
-struct folder {
-    char *path;    /* below the root; "" is the root */
-    int64_t label; /* -1: no class */
-};
-
 struct source {
     char *root;
+    struct manifest manifest;
+    struct listing listing;
     struct names classes; /* n is 0 in a flat folder */
-    struct folder *folders;
-    uint32_t n_folders;
-    struct entry *entries;
-    uint64_t n, room;
-    char *names;
-    size_t names_size, names_room;
-    size_t max_bytes;
+    int64_t *labels;      /* of the listing's folders */
     uint32_t n_parts;
     struct sample_part parts[2];
 };
 
-/* What only the scan needs. */
-struct scan {
+/* What only opening needs. */
+struct opening {
     struct source *source;
     const struct directory_params *params;
-    struct problem *why;
-    uint64_t dangling, loose; /* links to nothing; files beside the class folders */
-};
-
-/* The folders above, against links that lead back into one of them. */
-struct ancestor {
-    dev_t dev;
-    ino_t ino;
-    const struct ancestor *up;
+    const struct source_env *env;
 };
 
 static const struct setting settings[] = {
@@ -78,280 +51,80 @@ static int no_memory(struct problem *why)
     return problem_set(why, -ENOMEM, "out of memory for the list of files");
 }
 
-static bool wanted(const struct directory_params *params, const char *name)
+static bool wanted(const void *context, const char *name)
 {
+    const struct opening *opening = context;
+    const struct setting_strings *extensions = &opening->params->extensions;
     const char *dot = strrchr(name, '.');
-    for (uint32_t i = 0; i < params->extensions.n; i++) {
-        const char *extension = params->extensions.v[i];
+    for (uint32_t i = 0; i < extensions->n; i++) {
+        const char *extension = extensions->v[i];
         if (strcmp(extension, "any") == 0 || (dot && strcasecmp(dot + 1, extension + (extension[0] == '.')) == 0))
             return true;
     }
     return false;
 }
 
-/* --- the scan ------------------------------------------------------------------------------------------------------------- */
-
-static int add_entry(struct scan *scan, const char *name, uint32_t folder, uint64_t size)
-{
-    struct source *source = scan->source;
-    size_t length = strlen(name) + 1;
-    if (size >= SIZE_LIMIT)
-        return 0;
-    if (source->n == source->room) {
-        uint64_t room = source->room + source->room / 2 + 1024;
-        struct entry *grown = realloc(source->entries, room * sizeof *grown);
-        if (!grown)
-            return no_memory(scan->why);
-        source->entries = grown;
-        source->room = room;
-    }
-    if (source->names_size + length > source->names_room) {
-        size_t room = source->names_room + source->names_room / 2 + 65536;
-        char *grown = realloc(source->names, room);
-        if (!grown)
-            return no_memory(scan->why);
-        source->names = grown;
-        source->names_room = room;
-    }
-    memcpy(source->names + source->names_size, name, length);
-    source->entries[source->n++] = (struct entry){ .size = size, .folder = folder, .name = source->names_size };
-    source->names_size += length;
-    if (size > source->max_bytes)
-        source->max_bytes = (size_t)size;
-    return 0;
-}
-
-static int add_folder(struct scan *scan, const char *path, int64_t label, uint32_t *out)
-{
-    struct source *source = scan->source;
-    if (source->n_folders == FOLDER_LIMIT)
-        return problem_set(scan->why, -E2BIG, "%s holds more than %u folders", source->root, FOLDER_LIMIT);
-    /* Grown at powers of two. */
-    if ((source->n_folders & (source->n_folders - 1)) == 0) {
-        size_t room = source->n_folders ? 2 * (size_t)source->n_folders : 1;
-        struct folder *grown = realloc(source->folders, room * sizeof *grown);
-        if (!grown)
-            return no_memory(scan->why);
-        source->folders = grown;
-    }
-    char *copy = strdup(path);
-    if (!copy)
-        return no_memory(scan->why);
-    *out = source->n_folders;
-    source->folders[source->n_folders++] = (struct folder){ .path = copy, .label = label };
-    return 0;
-}
-
-static int join(char *out, const char *folder, const char *name)
-{
-    int n = snprintf(out, PATH_MAX, "%s%s%s", folder, *folder && *name ? "/" : "", name);
-    return n < PATH_MAX ? 0 : -ENAMETOOLONG;
-}
-
-/* What scan_folder found in one folder; its subfolders are entered after it is closed, so that depth costs no descriptors. */
-struct found {
-    char **names;
-    uint32_t n;
-};
-
-static void found_fini(struct found *found)
-{
-    while (found->n)
-        free(found->names[--found->n]);
-    free(found->names);
-}
-
-static int found_add(struct found *found, const char *name)
-{
-    if ((found->n & (found->n - 1)) == 0) {
-        char **grown = realloc(found->names, (found->n ? 2 * (size_t)found->n : 1) * sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        found->names = grown;
-    }
-    found->names[found->n] = strdup(name);
-    return found->names[found->n] ? (int)(found->n++, 0) : -ENOMEM;
-}
-
-static int scan_name(struct scan *scan, int fd, const struct dirent *entry, uint32_t folder, struct found *found)
-{
-    struct stat st;
-    bool file = wanted(scan->params, entry->d_name);
-    if (entry->d_name[0] == '.' || (entry->d_type == DT_REG && !file))
-        return 0;
-    if (fstatat(fd, entry->d_name, &st, 0) < 0) {
-        if (errno != ENOENT && errno != ELOOP && entry->d_type != DT_LNK)
-            return -errno;
-        scan->dangling++;
-        return 0;
-    }
-    if (S_ISDIR(st.st_mode))
-        return found_add(found, entry->d_name);
-    if (!S_ISREG(st.st_mode) || !file)
-        return 0;
-    return add_entry(scan, entry->d_name, folder, (uint64_t)st.st_size);
-}
-
-/* Lists one folder. Where its (dev, ino) is among its ancestors it is a loop: *again, and nothing is listed. */
-static int list_folder(struct scan *scan, const char *path, uint32_t folder, struct ancestor *self, bool *again,
-                       struct found *found)
-{
-    char full[PATH_MAX];
-    struct stat st;
-    const struct dirent *entry;
-    int rc = join(full, scan->source->root, path);
-    if (rc < 0)
-        return problem_set(scan->why, rc, "%s/%s: the path is too long", scan->source->root, path);
-    DIR *dir = opendir(full);
-    if (!dir)
-        return problem_set(scan->why, -errno, "cannot open the folder %s: %s; check the path, and that pfeedd may read it", full,
-                           strerror(errno));
-    if (fstat(dirfd(dir), &st) < 0) {
-        rc = -errno;
-        goto close_dir;
-    }
-    self->dev = st.st_dev;
-    self->ino = st.st_ino;
-    for (const struct ancestor *up = self->up; up && !*again; up = up->up)
-        *again = up->dev == st.st_dev && up->ino == st.st_ino;
-    while (!*again && rc == 0) {
-        errno = 0;
-        entry = readdir(dir);
-        if (!entry)
-            break;
-        rc = scan_name(scan, dirfd(dir), entry, folder, found);
-    }
-    if (rc == 0 && errno && !*again)
-        rc = -errno;
-close_dir:
-    closedir(dir);
-    return rc == 0 || rc == -E2BIG
-               ? rc
-               : problem_set(scan->why, rc, "cannot list the folder %s: %s; check that pfeedd may read it", full, strerror(-rc));
-}
-
-/* A folder of a class and all below it. */
-static int scan_below(struct scan *scan, const char *path, int64_t label, const struct ancestor *up)
-{
-    struct ancestor self = { .up = up };
-    struct found found = { .n = 0 };
-    char *below = NULL;
-    uint32_t folder;
-    bool again = false;
-    int rc = add_folder(scan, path, label, &folder);
-    if (rc == 0)
-        rc = list_folder(scan, path, folder, &self, &again, &found);
-    for (uint32_t i = 0; i < found.n && rc == 0; i++) {
-        rc = asprintf(&below, "%s/%s", path, found.names[i]) < 0 ? no_memory(scan->why) : 0;
-        if (rc == 0)
-            rc = scan_below(scan, below, label, &self);
-        free(below);
-        below = NULL;
-    }
-    found_fini(&found);
-    return rc;
-}
-
-static int compare_words(const void *left, const void *right)
-{
-    return strcmp(*(char *const *)left, *(char *const *)right);
-}
+/* --- classes -------------------------------------------------------------------------------------------------------------- */
 
 /* Class numbers: from classes_of, from a file, or the sorted folder names. */
-static int number_classes(struct scan *scan, const struct found *found, const struct source_env *env)
+static int number_classes(void *context, const char *const *folders, uint32_t n, struct problem *why)
 {
-    struct names *classes = &scan->source->classes;
-    const char *path = scan->params->classes;
+    const struct opening *opening = context;
+    const struct source_env *env = opening->env;
+    struct source *source = opening->source;
+    struct names *classes = &source->classes;
+    const char *path = opening->params->classes, *key = env->classes ? "classes_of" : "classes";
+    int rc;
+    if (n == 0 && (env->classes || path))
+        return problem_about(why, key, -1,
+                             problem_set(why, -EINVAL,
+                                         "%s has no folders, so it has no classes; remove 'classes' and 'classes_of', or "
+                                         "move the files into a folder per class",
+                                         source->root));
     if (env->classes)
-        return names_make(classes, env->classes, env->n_classes, scan->why);
-    if (path)
-        return problem_about(scan->why, "classes", -1, names_load(classes, path, scan->why));
-    return names_make(classes, (const char *const *)found->names, found->n, scan->why);
-}
-
-static int scan_classes(struct scan *scan, const struct found *found, const struct source_env *env, const struct ancestor *root)
-{
-    struct source *source = scan->source;
-    const char *key = env->classes ? "classes_of" : "classes";
-    int rc = number_classes(scan, found, env);
-    if (rc == 0 && source->classes.n == 0)
-        rc = problem_about(
-            scan->why, key, -1,
-            problem_set(scan->why, -EINVAL, "the list of classes is empty; name the folders of %s, one a line", source->root));
-    for (uint32_t i = 0; i < found->n && rc == 0; i++) {
-        int64_t label = names_find(&source->classes, found->names[i]);
-        if (label < 0)
-            return problem_about(scan->why, key, -1,
-                                 problem_set(scan->why, -EINVAL,
+        rc = names_make(classes, env->classes, env->n_classes, why);
+    else
+        rc = path ? problem_about(why, "classes", -1, names_load(classes, path, why)) : names_make(classes, folders, n, why);
+    if (rc == 0 && n && classes->n == 0)
+        return problem_about(
+            why, key, -1,
+            problem_set(why, -EINVAL, "the list of classes is empty; name the folders of %s, one a line", source->root));
+    for (uint32_t i = 0; i < n && rc == 0; i++)
+        if (names_find(classes, folders[i]) < 0)
+            return problem_about(why, key, -1,
+                                 problem_set(why, -EINVAL,
                                              "the folder %s/%s is not among the %u classes of %s; add it there or move it away",
-                                             source->root, found->names[i], source->classes.n,
-                                             env->classes ? "the feed in 'classes_of'" : scan->params->classes));
-        rc = scan_below(scan, found->names[i], label, root);
-    }
+                                             source->root, folders[i], classes->n,
+                                             env->classes ? "the feed in 'classes_of'" : path));
     return rc;
 }
 
-static int scan_root(struct scan *scan, const struct source_env *env)
+/* Classes as number_classes has them, where the listing is from a manifest. */
+static int number_again(struct opening *opening, struct problem *why)
 {
-    struct source *source = scan->source;
-    struct ancestor self = { .up = NULL };
-    struct found found = { .n = 0 };
-    bool again = false;
-    uint32_t folder;
-    int rc = add_folder(scan, "", -1, &folder);
-    if (rc == 0)
-        rc = list_folder(scan, "", folder, &self, &again, &found);
-    if (rc == 0 && found.n) {
-        qsort(found.names, found.n, sizeof *found.names, compare_words);
-        scan->loose = source->n;
-        source->n = source->names_size = source->max_bytes = 0;
-        rc = scan_classes(scan, &found, env, &self);
-    } else if (rc == 0 && (env->classes || scan->params->classes)) {
-        rc = problem_set(scan->why, -EINVAL,
-                         "%s has no folders, so it has no classes; remove 'classes' and 'classes_of', or "
-                         "move the files into a folder per class",
-                         source->root);
-    }
-    found_fini(&found);
+    const struct listing *listing = &opening->source->listing;
+    const char **names = calloc(listing->folders.n, sizeof *names);
+    if (!names)
+        return no_memory(why);
+    int rc = number_classes(opening, names, listing_classes(listing, names), why);
+    free(names);
     return rc;
 }
 
-/* --- the list ------------------------------------------------------------------------------------------------------------- */
-
-/* The bytes of "folder/name" below the class, one after the other, without putting them together. */
-struct walk {
-    const char *at, *name;
-};
-
-static int walk_next(struct walk *walk)
+/* Below a folder all is of its class. */
+static int label_folders(struct source *source, struct problem *why)
 {
-    if (!*walk->at && walk->name) {
-        walk->at = walk->name;
-        walk->name = NULL;
-        return '/';
+    const struct watches *folders = &source->listing.folders;
+    char name[NAME_MAX + 1];
+    source->labels = calloc(folders->n, sizeof *source->labels);
+    if (!source->labels)
+        return no_memory(why);
+    for (uint64_t i = 0; i < folders->n; i++) {
+        const char *path = watches_path(folders, i);
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(path, "/"), path);
+        source->labels[i] = names_find(&source->classes, name);
     }
-    return *walk->at ? (unsigned char)*walk->at++ : 0;
-}
-
-static int compare_entries(const void *left, const void *right, void *context)
-{
-    const struct source *source = context;
-    const struct entry *a = left, *b = right;
-    const char *name_a = source->names + a->name, *name_b = source->names + b->name;
-    const char *path_a = source->folders[a->folder].path, *path_b = source->folders[b->folder].path;
-    if (a->folder == b->folder)
-        return strcmp(name_a, name_b);
-    size_t class_a = strcspn(path_a, "/"), class_b = strcspn(path_b, "/");
-    int order = memcmp(path_a, path_b, class_a < class_b ? class_a : class_b);
-    if (order || class_a != class_b)
-        return order ? order : class_a < class_b ? -1 : 1;
-    struct walk walk_a = { path_a + class_a, name_a }, walk_b = { path_b + class_b, name_b };
-    int byte_a, byte_b;
-    do {
-        byte_a = walk_next(&walk_a);
-        byte_b = walk_next(&walk_b);
-    } while (byte_a == byte_b && byte_a);
-    return byte_a - byte_b;
+    return 0;
 }
 
 static void make_parts(struct source *source)
@@ -361,59 +134,106 @@ static void make_parts(struct source *source)
     source->n_parts = source->classes.n ? 2 : 1;
 }
 
+/* --- opening -------------------------------------------------------------------------------------------------------------- */
+
+static int init_manifest(struct opening *opening, struct problem *why)
+{
+    const struct setting_strings *extensions = &opening->params->extensions;
+    char *path = realpath(opening->source->root, NULL);
+    const char **words = calloc(2 + extensions->n, sizeof *words);
+    int rc = -ENOMEM;
+    if (words) {
+        words[0] = "directory";
+        words[1] = path;
+        for (uint32_t i = 0; i < extensions->n; i++)
+            words[2 + i] = extensions->v[i];
+        rc = manifest_init(&opening->source->manifest, opening->env->state, words, 2 + extensions->n);
+    }
+    free(words);
+    free(path);
+    return rc < 0 ? no_memory(why) : 0;
+}
+
+/* 1: the listing is the manifest's; 0: there is none, or it does not hold. */
+static int load(struct opening *opening, struct problem *why)
+{
+    struct source *source = opening->source;
+    struct source_progress *progress = opening->env->progress;
+    struct problem inner;
+    if (opening->env->rescan)
+        return 0;
+    int rc = listing_load(&source->listing, &source->manifest, source->root, progress, &inner);
+    if (rc == 0) {
+        source_kept(progress, true);
+        rc = number_again(opening, why);
+        return rc < 0 ? rc : 1;
+    }
+    listing_fini(&source->listing);
+    if (rc == -ECANCELED)
+        return problem_set(why, rc, "the scan of %s was stopped", source->root);
+    if (rc != -ENOENT)
+        log_info("%s; %s is listed anew", inner.text, source->root);
+    return 0;
+}
+
+static int scan(struct opening *opening, struct problem *why)
+{
+    struct source *source = opening->source;
+    struct source_progress *progress = opening->env->progress;
+    const struct listing_scan how = {
+        .root = source->root, .wants = wanted, .classes = number_classes, .context = opening, .progress = progress
+    };
+    source_kept(progress, false);
+    int rc = listing_scan(&source->listing, &how, why);
+    return rc < 0 ? rc : listing_keep(&source->listing, &source->manifest, source->root, progress, why);
+}
+
 static void directory_close(struct source *source)
 {
     if (!source)
         return;
-    for (uint32_t i = 0; i < source->n_folders; i++)
-        free(source->folders[i].path);
-    free(source->folders);
-    free(source->entries);
-    free(source->names);
+    listing_fini(&source->listing);
+    manifest_fini(&source->manifest);
     names_fini(&source->classes);
+    free(source->labels);
     free(source->root);
     free(source);
 }
 
 static int directory_open(struct source **out, const void *params, const struct source_env *env, struct problem *why)
 {
-    const struct directory_params *p = params;
     struct source *source = calloc(1, sizeof *source);
-    struct scan scan = { .source = source, .params = p, .why = why };
-    int rc = 0;
-    if (!source || !(source->root = strdup(p->path)))
-        rc = no_memory(why);
+    struct opening opening = { .source = source, .params = params, .env = env };
+    int rc = source && (source->root = strdup(opening.params->path)) ? 0 : no_memory(why);
     for (size_t n = rc ? 0 : strlen(source->root); n > 1 && source->root[n - 1] == '/'; n--)
         source->root[n - 1] = 0;
     if (rc == 0)
-        rc = scan_root(&scan, env);
-    if (rc < 0)
-        goto close;
-    if (scan.dangling)
-        log_warn("%s: %llu links lead nowhere and were skipped", source->root, (unsigned long long)scan.dangling);
-    if (scan.loose)
-        log_warn("%s: %llu files beside the class folders were skipped", source->root, (unsigned long long)scan.loose);
-    if (source->n) {
-        qsort_r(source->entries, source->n, sizeof *source->entries, compare_entries, source);
-        /* The room for growing is not needed any more; shrinking cannot fail in a way that matters. */
-        struct entry *entries = realloc(source->entries, source->n * sizeof *entries);
-        char *names = realloc(source->names, source->names_size);
-        source->entries = entries ? entries : source->entries;
-        source->names = names ? names : source->names;
+        rc = init_manifest(&opening, why);
+    if (rc == 0)
+        rc = load(&opening, why);
+    if (rc == 0)
+        rc = scan(&opening, why);
+    if (rc >= 0)
+        rc = label_folders(source, why);
+    if (rc < 0) {
+        directory_close(source);
+        return rc;
     }
+    const struct listing_facts *facts = &source->listing.facts;
+    if (facts->dangling)
+        log_warn("%s: %llu links lead nowhere and were skipped", source->root, (unsigned long long)facts->dangling);
+    if (facts->loose)
+        log_warn("%s: %llu files beside the class folders were skipped", source->root, (unsigned long long)facts->loose);
     make_parts(source);
     *out = source;
     return 0;
-close:
-    directory_close(source);
-    return rc;
 }
 
 /* --- reading -------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t directory_count(const struct source *source)
 {
-    return source->n;
+    return source->listing.n;
 }
 
 static uint32_t directory_parts(const struct source *source, const struct sample_part **parts)
@@ -424,39 +244,35 @@ static uint32_t directory_parts(const struct source *source, const struct sample
 
 static uint64_t directory_bytes(const struct source *source)
 {
-    return source->n * sizeof(*source->entries) + source->names_size + source->n_folders * sizeof(*source->folders);
+    return listing_bytes(&source->listing) + source->listing.folders.n * sizeof *source->labels + names_bytes(&source->classes);
 }
 
 static size_t directory_max_bytes(const struct source *source)
 {
-    return source->max_bytes > sizeof(int64_t) ? source->max_bytes : sizeof(int64_t);
+    return source->listing.max_bytes > sizeof(int64_t) ? (size_t)source->listing.max_bytes : sizeof(int64_t);
 }
 
 static void directory_where(const struct source *source, uint64_t id, char *text, size_t size)
 {
-    const struct entry *entry = &source->entries[id];
-    const char *folder = source->folders[entry->folder].path;
-    snprintf(text, size, "%s%s%s/%s", source->root, *folder ? "/" : "", folder, source->names + entry->name);
+    const struct listing_entry *entry = &source->listing.entries[id];
+    const char *folder = watches_path(&source->listing.folders, entry->folder);
+    snprintf(text, size, "%s%s%s/%s", source->root, *folder ? "/" : "", folder, source->listing.names.text + entry->name);
 }
 
 static int directory_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                           struct sample_value *out, struct problem *why)
 {
-    const struct entry *entry = &source->entries[id];
+    const struct listing_entry *entry = &source->listing.entries[id];
+    const struct sample_part *p = &source->parts[part];
     char path[PATH_MAX];
-    int rc;
-    out->part = &source->parts[part];
     if (part == 1) {
-        out->data = &source->folders[entry->folder].label;
-        out->size = sizeof source->folders->label;
+        *out = (struct sample_value){ .data = &source->labels[entry->folder], .size = sizeof *source->labels, .part = p };
         return 0;
     }
     directory_where(source, id, path, sizeof path);
-    rc = file_read(path, entry->size, buffer, buffer_size, why);
-    if (rc == 0) {
-        out->data = buffer;
-        out->size = entry->size;
-    }
+    int rc = file_read(path, entry->size, buffer, buffer_size, why);
+    if (rc == 0)
+        *out = (struct sample_value){ .data = buffer, .size = entry->size, .part = p, .head = &source->listing.heads[id] };
     return rc;
 }
 
@@ -464,6 +280,11 @@ static uint32_t directory_classes(const struct source *source, const char *const
 {
     *names = source->classes.names;
     return source->classes.n;
+}
+
+static int directory_save(struct source *source, struct problem *why)
+{
+    return listing_update(&source->listing, &source->manifest, why);
 }
 
 const struct source_ops source_directory = {
@@ -480,4 +301,5 @@ const struct source_ops source_directory = {
     .read = directory_read,
     .where = directory_where,
     .classes = directory_classes,
+    .save = directory_save,
 };

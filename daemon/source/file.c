@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Files and lists of names for the sources. file_read runs on workers, several at once, and keeps nothing; all else on the main
- * thread at start. */
+/* Files and lists of names for the sources. file_read runs on workers, several at once, and keeps nothing; all else on the
+ * thread that opens the source. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -105,6 +105,101 @@ close_file:
     return rc;
 }
 
+void *file_grown(void *array, uint64_t n, uint64_t *room, size_t each)
+{
+    if (array && n < *room)
+        return array;
+    uint64_t more = n + n / 2 + 4096 / each + 1;
+    void *grown = realloc(array, more * each);
+    if (grown)
+        *room = more;
+    return grown;
+}
+
+void *file_trimmed(void *array, uint64_t n, uint64_t *room, size_t each)
+{
+    void *less = n ? realloc(array, n * each) : NULL;
+    if (!less)
+        return array;
+    *room = n;
+    return less;
+}
+
+int texts_add(struct texts *texts, const char *left, const char *right, uint64_t *at)
+{
+    size_t first = strlen(left), second = strlen(right) + 1;
+    char *grown = file_grown(texts->text, texts->size + first + second, &texts->room, 1);
+    if (!grown)
+        return -ENOMEM;
+    texts->text = grown;
+    memcpy(grown + texts->size, left, first);
+    memcpy(grown + texts->size + first, right, second);
+    *at = texts->size;
+    texts->size += first + second;
+    return 0;
+}
+
+bool texts_hold(const struct texts *texts, uint64_t at)
+{
+    return at < texts->size && texts->text[texts->size - 1] == 0;
+}
+
+void texts_trim(struct texts *texts)
+{
+    texts->text = file_trimmed(texts->text, texts->size, &texts->room, 1);
+}
+
+void texts_fini(struct texts *texts)
+{
+    free(texts->text);
+    *texts = (struct texts){ .size = 0 };
+}
+
+#define SORT_RUN 4096 /* elements between two looks at whether to stop */
+
+/* The sorted runs left and right, of which right follows left, into out. */
+static void merge(const char *left, uint64_t n_left, uint64_t n_right, size_t each, char *out,
+                  int (*compare)(const void *, const void *, void *), void *context)
+{
+    const char *right = left + n_left * each, *middle = right, *end = right + n_right * each;
+    for (; left < middle || right < end; out += each) {
+        bool take_left = right == end || (left < middle && compare(left, right, context) <= 0);
+        const char **from = take_left ? &left : &right;
+        memcpy(out, *from, each);
+        *from += each;
+    }
+}
+
+int file_sort(void *array, uint64_t n, size_t each, int (*compare)(const void *, const void *, void *), void *context,
+              const struct source_progress *progress)
+{
+    char *from = array, *to = NULL, *spare = NULL;
+    int rc = 0;
+    for (uint64_t at = 0; at < n && rc == 0; at += SORT_RUN) {
+        qsort_r(from + at * each, n - at < SORT_RUN ? n - at : SORT_RUN, each, compare, context);
+        rc = source_stopping(progress) ? -ECANCELED : 0;
+    }
+    if (n <= SORT_RUN || rc < 0)
+        return rc;
+    to = spare = malloc(n * each);
+    if (!spare)
+        return -ENOMEM;
+    for (uint64_t run = SORT_RUN; run < n && rc == 0; run *= 2) {
+        for (uint64_t at = 0; at < n && rc == 0; at += 2 * run) {
+            uint64_t left = n - at < run ? n - at : run, right = n - at - left < run ? n - at - left : run;
+            merge(from + at * each, left, right, each, to + at * each, compare, context);
+            rc = source_stopping(progress) ? -ECANCELED : 0;
+        }
+        char *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (rc == 0 && from != array)
+        memcpy(array, from, n * each);
+    free(spare);
+    return rc;
+}
+
 static int compare_names(const void *left, const void *right, void *context)
 {
     const struct names *names = context;
@@ -121,6 +216,7 @@ int names_make(struct names *out, const char *const *list, uint32_t n, struct pr
     made.names = calloc(n ? n : 1, sizeof *made.names);
     made.sorted = calloc(n ? n : 1, sizeof *made.sorted);
     char *at = made.text = malloc(size);
+    made.text_size = size;
     if (!made.names || !made.sorted || !made.text)
         goto fini;
     for (uint32_t i = 0; i < n; i++) {
@@ -175,6 +271,11 @@ void names_fini(struct names *names)
     free(names->sorted);
     free(names->text);
     *names = (struct names){ .n = 0 };
+}
+
+uint64_t names_bytes(const struct names *names)
+{
+    return names->n * (sizeof *names->names + sizeof *names->sorted) + names->text_size;
 }
 
 int64_t names_find(const struct names *names, const char *name)

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* A CSV file that lists samples: one column of paths, every other column a target of its own name. Read once, on the main
- * thread at start, as RFC 4180 (quotes, CRLF) with or without a byte order mark; afterwards constant. Sample ids are the rows
- * in the file's order. */
+/* A CSV file that lists samples: one column of paths, every other column a target of its own name. Read once, on the thread that
+ * opens it, as RFC 4180 (quotes, CRLF) with or without a byte order mark; afterwards constant. Sample ids are the rows in the
+ * file's order. The text is read at each start, which takes no time beside a look at every file that it names: what those
+ * looks found is kept in a manifest, with a hash of the text. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "source/csv.h"
 #include "source/file.h"
+#include "source/measure.h"
 #include "source/source.h"
 
 #define TEXT_LIMIT ((size_t)4 << 30)
@@ -41,9 +43,8 @@ struct source {
     uint32_t n_columns;
     struct column columns[CSV_FIELDS];
     uint64_t n;
-    uint64_t *sizes; /* of the files; FILE_ABSENT */
-    size_t max_bytes;
-    struct names classes; /* of the column `label`, else of the first column of texts */
+    struct measure measure; /* of the files */
+    struct names classes;   /* of the column `label`, else of the first column of texts */
     uint32_t n_parts;
     struct sample_part parts[CSV_FIELDS];
 };
@@ -115,7 +116,7 @@ static int read_header(struct source *source, const struct list_params *p, struc
     return 0;
 }
 
-static int grow(struct source *source, uint64_t room, struct problem *why)
+static int resize(struct source *source, uint64_t room, struct problem *why)
 {
     for (uint32_t i = 0; i < source->n_columns; i++) {
         void *grown = realloc(source->columns[i].ints, room * sizeof(int64_t));
@@ -158,7 +159,12 @@ static int add_value(struct source *source, struct column *column, char *text, c
     return 0;
 }
 
-static int read_rows(struct source *source, struct csv *csv, struct problem *why)
+static int stopped(const char *path, struct problem *why)
+{
+    return problem_set(why, -ECANCELED, "reading %s was stopped", path);
+}
+
+static int read_rows(struct source *source, struct csv *csv, const struct source_env *env, struct problem *why)
 {
     char *fields[CSV_FIELDS];
     uint64_t room = 0;
@@ -169,7 +175,7 @@ static int read_rows(struct source *source, struct csv *csv, struct problem *why
                                csv->path, (unsigned long long)csv->start, n, source->n_columns);
         if (source->n == room) {
             room += room / 2 + 1024;
-            rc = grow(source, room, why);
+            rc = resize(source, room, why);
             if (rc < 0)
                 return rc;
         }
@@ -179,28 +185,37 @@ static int read_rows(struct source *source, struct csv *csv, struct problem *why
                 return rc;
         }
         source->n++;
+        if (source_stopping(env->progress))
+            return stopped(csv->path, why);
     }
-    return n;
+    return n < 0 || source->n == 0 ? n : resize(source, source->n, why); /* to what there is */
 }
 
-static int compare_texts(const void *left, const void *right)
+static int compare_texts(const void *left, const void *right, void *context)
 {
+    (void)context;
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
 /* The different texts of a column, sorted bytewise, are its classes. */
-static int collect_classes(const struct source *source, const struct column *column, struct names *out, struct problem *why)
+static int collect_classes(const struct source *source, const struct column *column, const struct source_env *env,
+                           struct names *out, struct problem *why)
 {
     uint64_t n = 0;
     const char **texts = calloc(source->n, sizeof *texts);
     if (!texts)
         return no_memory(why);
     memcpy(texts, column->texts, source->n * sizeof *texts);
-    qsort(texts, source->n, sizeof *texts, compare_texts);
-    for (uint64_t i = 0; i < source->n; i++)
+    int rc = file_sort(texts, source->n, sizeof *texts, compare_texts, NULL, env->progress);
+    for (uint64_t i = 0; i < source->n && rc == 0; i++)
         if (i == 0 || strcmp(texts[n - 1], texts[i]) != 0)
             texts[n++] = texts[i];
-    int rc = n > UINT32_MAX ? -E2BIG : names_make(out, texts, (uint32_t)n, why);
+    if (rc == -ECANCELED)
+        problem_set(why, rc, "sorting the column '%s' was stopped", column->name);
+    else if (rc < 0)
+        no_memory(why);
+    else
+        rc = n > UINT32_MAX ? -E2BIG : names_make(out, texts, (uint32_t)n, why);
     free(texts);
     return rc;
 }
@@ -222,7 +237,7 @@ static uint64_t line_of(const char *path, uint64_t row)
 
 /* Turns the texts into their numbers, in place: both take 8 bytes. */
 static int number_column(struct source *source, struct column *column, const struct names *classes, const char *path,
-                         struct problem *why)
+                         const struct source_env *env, struct problem *why)
 {
     _Static_assert(sizeof(int64_t) == sizeof(char *), "a text's place holds its number");
     for (uint64_t row = 0; row < source->n; row++) {
@@ -235,6 +250,8 @@ static int number_column(struct source *source, struct column *column, const str
                                              path, (unsigned long long)line_of(path, row), column->texts[row], column->name,
                                              classes->n));
         column->ints[row] = number;
+        if (source_stopping(env->progress))
+            return stopped(path, why);
     }
     return 0;
 }
@@ -256,9 +273,9 @@ static int number_texts(struct source *source, const struct source_env *env, con
         if (classes == &source->classes && env->classes)
             rc = names_make(classes, env->classes, env->n_classes, why);
         else
-            rc = collect_classes(source, column, classes, why);
+            rc = collect_classes(source, column, env, classes, why);
         if (rc == 0)
-            rc = number_column(source, column, classes, path, why);
+            rc = number_column(source, column, classes, path, env, why);
         names_fini(&own);
     }
     return rc;
@@ -300,33 +317,26 @@ static void list_where(const struct source *source, uint64_t id, char *text, siz
 }
 
 /* A file that is not there is a bad sample; that none is there is a wrong root. */
-static int measure_files(struct source *source, const char *list, struct problem *why)
+static int measure_files(struct source *source, const struct list_params *p, const struct source_env *env, struct problem *why)
 {
-    struct stat st;
-    char path[PATH_MAX], first[PATH_MAX] = "";
-    uint64_t absent = 0;
-    source->sizes = calloc(source->n ? source->n : 1, sizeof *source->sizes);
-    if (!source->sizes)
-        return no_memory(why);
-    for (uint64_t id = 0; id < source->n; id++) {
-        list_where(source, id, path, sizeof path);
-        if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
-            source->sizes[id] = FILE_ABSENT;
-            if (absent++ == 0)
-                snprintf(first, sizeof first, "%s", path);
-            continue;
-        }
-        source->sizes[id] = (uint64_t)st.st_size;
-        if (source->sizes[id] > source->max_bytes)
-            source->max_bytes = (size_t)source->sizes[id];
-    }
-    if (absent && absent == source->n)
+    const struct measure *measure = &source->measure;
+    char *list = realpath(p->path, NULL), *root = realpath(source->root, NULL);
+    const char *const words[] = { "list", list, root, p->path_column };
+    char first[PATH_MAX];
+    source->measure.n = source->n;
+    int rc =
+        measure_open(&source->measure, source->root, path_column(source)->texts, words, sizeof words / sizeof *words, env, why);
+    free(list);
+    free(root);
+    if (rc < 0 || measure->absent == 0)
+        return rc;
+    list_where(source, measure->first_absent, first, sizeof first);
+    if (measure->absent == measure->n)
         return problem_about(why, "root", -1,
                              problem_set(why, -ENOENT, "none of the %llu files of %s can be read, first %.200s; check 'root'",
-                                         (unsigned long long)absent, list, first));
-    if (absent)
-        log_warn("%s: %llu of %llu files cannot be read, first %s", list, (unsigned long long)absent,
-                 (unsigned long long)source->n, first);
+                                         (unsigned long long)measure->absent, p->path, first));
+    log_warn("%s: %llu of %llu files cannot be read, first %s", p->path, (unsigned long long)measure->absent,
+             (unsigned long long)measure->n, first);
     return 0;
 }
 
@@ -337,7 +347,7 @@ static void list_close(struct source *source)
     for (uint32_t i = 0; i < source->n_columns; i++)
         free(source->columns[i].ints);
     names_fini(&source->classes);
-    free(source->sizes);
+    measure_fini(&source->measure);
     free(source->root);
     free(source->text);
     free(source);
@@ -351,16 +361,17 @@ static char *root_of(const struct list_params *p)
     return slash ? strndup(p->path, (size_t)(slash - p->path)) : strdup(".");
 }
 
-static int read_text(struct source *source, const struct list_params *p, struct problem *why)
+static int read_text(struct source *source, const struct list_params *p, const struct source_env *env, struct problem *why)
 {
     struct csv csv;
     int rc = file_slurp(p->path, TEXT_LIMIT, &source->text, &source->text_size, why);
     if (rc < 0)
         return rc;
+    source->measure.list = XXH3_64bits(source->text, source->text_size);
     rc = csv_init(&csv, p->path, source->text, source->text_size, why);
     if (rc == 0)
         rc = read_header(source, p, &csv, why);
-    return rc < 0 ? rc : read_rows(source, &csv, why);
+    return rc < 0 ? rc : read_rows(source, &csv, env, why);
 }
 
 static int list_open(struct source **out, const void *params, const struct source_env *env, struct problem *why)
@@ -369,11 +380,11 @@ static int list_open(struct source **out, const void *params, const struct sourc
     struct source *source = calloc(1, sizeof *source);
     int rc = source && (source->root = root_of(p)) ? 0 : no_memory(why);
     if (rc == 0)
-        rc = read_text(source, p, why);
+        rc = read_text(source, p, env, why);
     if (rc == 0)
         rc = number_texts(source, env, p->path, why);
     if (rc == 0)
-        rc = measure_files(source, p->path, why);
+        rc = measure_files(source, p, env, why);
     if (rc < 0) {
         list_close(source);
         return rc;
@@ -396,13 +407,14 @@ static uint32_t list_parts(const struct source *source, const struct sample_part
 
 static uint64_t list_bytes(const struct source *source)
 {
-    return source->text_size + source->n * sizeof(*source->sizes) +
-           source->n * source->n_columns * sizeof(*source->columns->ints);
+    return source->text_size + source->n * source->n_columns * sizeof *source->columns->ints + measure_bytes(&source->measure) +
+           names_bytes(&source->classes);
 }
 
 static size_t list_max_bytes(const struct source *source)
 {
-    return source->max_bytes > sizeof(int64_t) ? source->max_bytes : sizeof(int64_t);
+    const uint64_t max_bytes = source->measure.max_bytes;
+    return max_bytes > sizeof(int64_t) ? (size_t)max_bytes : sizeof(int64_t);
 }
 
 static int list_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
@@ -412,9 +424,12 @@ static int list_read(const struct source *source, uint64_t id, uint32_t part, vo
     char path[PATH_MAX];
     if (part == 0) {
         list_where(source, id, path, sizeof path);
-        int rc = file_read(path, source->sizes[id], buffer, buffer_size, why);
+        const uint64_t size = source->measure.sizes[id];
+        int rc = file_read(path, size, buffer, buffer_size, why);
         if (rc == 0)
-            *out = (struct sample_value){ .data = buffer, .size = (size_t)source->sizes[id], .part = &source->parts[0] };
+            *out = (struct sample_value){
+                .data = buffer, .size = (size_t)size, .part = &source->parts[0], .head = &source->measure.heads[id]
+            };
         return rc;
     }
     while (column->part != part)
@@ -428,6 +443,11 @@ static uint32_t list_classes(const struct source *source, const char *const **na
 {
     *names = source->classes.names;
     return source->classes.n;
+}
+
+static int list_save(struct source *source, struct problem *why)
+{
+    return measure_update(&source->measure, why);
 }
 
 const struct source_ops source_list = {
@@ -444,4 +464,5 @@ const struct source_ops source_list = {
     .read = list_read,
     .where = list_where,
     .classes = list_classes,
+    .save = list_save,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a kind of source is: one file of this folder, one const struct source_ops at its end named source_<word>, one word in
- * daemon/meson.build. open and close run on the main thread before the loop; read runs on any worker, several at once. */
+ * daemon/meson.build. open and close run on one thread; read runs on any worker, several at once. */
 #ifndef PFEED_SOURCE_H
 #define PFEED_SOURCE_H
 
@@ -19,6 +19,7 @@ struct source_want {
 /* How far open has come. The thread that opens writes, others read: atomics. */
 struct source_progress {
     uint64_t listed; /* samples found so far */
+    bool kept;       /* they are those of a manifest, not of a scan */
     bool stop;       /* from outside: give up, -ECANCELED */
 };
 
@@ -31,6 +32,23 @@ struct source_env {
     bool rescan;                      /* do not believe what is kept there */
     struct source_progress *progress; /* may be NULL */
 };
+
+static inline void source_listed(struct source_progress *progress, uint64_t listed)
+{
+    if (progress)
+        __atomic_store_n(&progress->listed, listed, __ATOMIC_RELAXED);
+}
+
+static inline void source_kept(struct source_progress *progress, bool kept)
+{
+    if (progress)
+        __atomic_store_n(&progress->kept, kept, __ATOMIC_RELAXED);
+}
+
+static inline bool source_stopping(const struct source_progress *progress)
+{
+    return progress && __atomic_load_n(&progress->stop, __ATOMIC_RELAXED);
+}
 
 struct source;
 
@@ -53,6 +71,9 @@ struct source_ops {
     void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
     /* The class names by label, or 0 where there are none. May be NULL. */
     uint32_t (*classes)(const struct source *source, const char *const **names);
+    /* Writes the manifest again where heads have become known since; 0 also where there is nothing to do. On any one thread, also
+     * while workers read; for the end, not for the hot path. May be NULL. */
+    int (*save)(struct source *source, struct problem *why);
 };
 
 extern const struct source_ops *const source_kinds[]; /* generated from daemon/meson.build; NULL at the end */

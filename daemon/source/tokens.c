@@ -200,6 +200,9 @@ static int tokens_open(struct source **out, const void *params, const struct sou
         bool is_short = false;
         rc = measure(source, &source->files[i], source->n_files <= FILES_OPEN, &is_short, why);
         n_short += is_short;
+        source_listed(env->progress, source->n);
+        if (rc == 0 && source_stopping(env->progress))
+            rc = problem_set(why, -ECANCELED, "measuring the token files was stopped");
     }
     if (rc < 0)
         goto close;

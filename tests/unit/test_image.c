@@ -423,6 +423,40 @@ static void test_orientation(void **state)
     }
 }
 
+/* The first visit fills the head in; so does one that finds another picture there; a broken file leaves it alone. */
+static void test_heads(void **state)
+{
+    struct setup setup;
+    setup_init(&setup, DTYPE_U8, LAYOUT_CHW, "");
+    add(&setup, &transform_random_resized_crop, "size=30/40");
+    setup_open(&setup);
+    uint8_t *row = malloc(setup.field.row_bytes);
+    uint64_t word = 0;
+    for (size_t i = 0; i < 2 * RECIPES; i++) {
+        const struct recipe *recipe = &recipes[i % RECIPES];
+        const uint32_t width = 60 + below(100), height = 160 + below(100), orientation = 1 + (uint32_t)i % 8;
+        struct file file = make_jpeg(recipe, (int)width, (int)height, 80), turned = with_exif(&file, (int)orientation, i & 1);
+        const struct sample_value value = { turned.bytes, turned.size, &setup.part, &word };
+        const struct row_key key = { .seed = 3, .id = i };
+        assert_int_equal(decode_image.row(setup.state, setup.codec, &setup.field, &value, &key, row, NULL), 0);
+        const struct sample_head head = sample_head_unpack(word);
+        assert_true(head.width == width && head.height == height && head.orientation == orientation);
+        assert_true(head.components == (uint32_t)recipe->colours && head.progressive == recipe->progressive);
+        assert_true(head.across == (uint32_t)recipe->h && head.down == (uint32_t)recipe->v);
+        assert_int_equal(sample_head_pack(&head), word);
+        uint64_t before = word;
+        assert_int_equal(decode_image.row(setup.state, setup.codec, &setup.field, &value, &key, row, NULL), 0);
+        assert_int_equal(word, before);
+        const struct sample_value broken = { turned.bytes, 40, &setup.part, &word };
+        assert_true(decode_image.row(setup.state, setup.codec, &setup.field, &broken, &key, row, NULL) < 0);
+        assert_int_equal(word, before);
+        free(file.bytes);
+        free(turned.bytes);
+    }
+    free(row);
+    setup_fini(&setup);
+}
+
 /* Every byte of the segment changed in many ways, in memory that ends where the data end. */
 static void test_orientation_hostile(void **state)
 {
@@ -668,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_purity),
         cmocka_unit_test(test_orientation),
         cmocka_unit_test(test_orientation_hostile),
+        cmocka_unit_test(test_heads),
         cmocka_unit_test(test_bad_bytes),
         cmocka_unit_test(test_bad_mutations),
         cmocka_unit_test(test_limits),

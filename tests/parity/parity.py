@@ -5,8 +5,8 @@
     parity.py [--share N] IMAGEROW MKJPEG [FOLDER]
 
 FOLDER (or $PFEED_TEST_DATA, or ../shared/data/imagenet-sample beside the repository) holds JPEG photographs; without it only
-made pictures (pictures.py) are compared. --share N: every Nth photograph, and fewer geometries and types of made ones. Prints a line per
-bound with its worst case. Exit codes: 0 all bounds hold, 1 not, 77 skipped, with the reason.
+made pictures (pictures.py) are compared. --share N: every Nth photograph, and fewer geometries and types of made ones.
+Prints a line per bound with its worst case. Exit codes: 0 all bounds hold, 1 not, 77 skipped, with the reason.
 """
 import argparse
 import glob
@@ -144,9 +144,10 @@ class Comparison:
         return self.tool.row(self.path, self.seed, dtype, layout, words)
 
     def against_pillow(self, ours, theirs, filter_name):
-        """Pillow's rounding between the passes moves its result by up to 1/2, or 5/8 where the bicubic weights down are negative
-        in part; then both round: never more than 1 apart, whatever the design allows bicubic. A mean over few values says
-        little: by chance, that rounding moves most of them to the same side. There the mean over all such pictures has the bound."""
+        """Pillow's rounding between the passes moves its result by up to 1/2, or 5/8 where the bicubic weights down are
+        negative in part; then both round: never more than 1 apart, whatever the design allows bicubic. A mean over few values
+        says little: by chance, that rounding moves most of them to the same side. There the mean over all such pictures has
+        the bound."""
         gap = np.abs(ours.astype(np.int16) - theirs)
         few = self.group != "photographs" and min(self.picture.width * self.picture.height, gap[:, :, 0].size) < FEW
         check = f"{filter_name}, uint8 against Pillow"
@@ -183,10 +184,12 @@ class Comparison:
         for more, label in (([], ""), (normalize, " normalised")):
             single, _ = kept[label] = self.rows("float32", steps, filter_name, more=more)
             half, _ = self.rows("float16", steps, filter_name, more=more)
-            self.add("float16 not the nearest to float32", 0, (half != single.astype(np.float16)).sum(), group="outputs")
+            wrong = half != single.astype(np.float16)
+            self.add("float16 not the nearest to float32", 0, wrong.sum(), group="outputs")
             brain, _ = self.rows("bfloat16", steps, filter_name, more=more)
             brain = (brain.astype(np.uint32) << 16).view(np.float32)
-            self.add("bfloat16 not the nearest to float32", 0, (brain != reference.nearest_bfloat16(single)).sum(), group="outputs")
+            wrong = brain != reference.nearest_bfloat16(single)
+            self.add("bfloat16 not the nearest to float32", 0, wrong.sum(), group="outputs")
         exact, normalised = kept[""][0], kept[" normalised"][0]
         wanted = reference.follow(reference.Exact(self.picture), steps, filter_name, kept[""][1])
         undone = (normalised.astype(np.float64) * STD + MEAN) * 255
@@ -248,8 +251,10 @@ def main():
                 table.merge(part)
     for filter_name in FILTERS:
         row = table.rows[f"made, {filter_name}, uint8 against Pillow: mean of few pixels"]
-        table.add(f"made, {filter_name}, uint8 against Pillow: mean of few pixels: average", 0.25, row[3] / row[2], f"all {row[2]}")
-    print(f"{len(made)} made pictures and {len(photographs[::options.share])} of {len(photographs)} photographs; differences in steps of 255")
+        check = f"made, {filter_name}, uint8 against Pillow: their average"
+        table.add(check, 0.25, row[3] / row[2], f"all {row[2]} of few pixels")
+    used = len(photographs[:: options.share])
+    print(f"{len(made)} made pictures and {used} of {len(photographs)} photographs; differences in steps of 1/255")
     if not photographs:
         print(f"no photographs in {folder}: their lines are missing below")
     return 0 if table.show() else 1

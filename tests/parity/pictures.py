@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The made pictures: every kind of JPEG that the photographs are not. Their pixels have slopes, waves, hard edges and noise, and
-no symmetry, so that a wrong place, turn or colour shows; mkjpeg encodes them."""
+"""The made pictures: every kind of JPEG that the photographs are not. Their pixels have slopes, waves, hard edges and noise,
+and no symmetry, so that a wrong place, turn or colour shows; mkjpeg encodes them."""
 import os
 import struct
 import subprocess
@@ -43,7 +43,8 @@ def edges(width, height):
 def exif(orientation, big):
     """A TIFF of one directory with other tags about the orientation."""
     order = ">" if big else "<"
-    entries = [(0x10F, 2, 4, b"abc\0"), (0x112, 3, 1, struct.pack(order + "HH", orientation, 0)), (0x128, 3, 1, struct.pack(order + "HH", 2, 0))]
+    short = lambda value: struct.pack(order + "HH", value, 0)
+    entries = [(0x10F, 2, 4, b"abc\0"), (0x112, 3, 1, short(orientation)), (0x128, 3, 1, short(2))]
     tiff = (b"MM" if big else b"II") + struct.pack(order + "HIH", 42, 8, len(entries))
     for tag, kind, count, value in entries:
         tiff += struct.pack(order + "HHI", tag, kind, count) + value

@@ -129,7 +129,8 @@ def follow(image, steps, name, drawn):
         elif word == "middle":
             high, wide = pair(settings[0])
             height, width = image.size()
-            image.crop(round((height - high) / 2), round((width - wide) / 2), high, wide)  # round() is to even, as torchvision's
+            # Python rounds to even, and so torchvision
+            image.crop(round((height - high) / 2), round((width - wide) / 2), high, wide)
         elif settings[0] == 1 or (settings[0] and drawn["flip"]):
             image.flip()
     return image.pixels()

@@ -7,8 +7,8 @@
  *     imagerow -   the same words from stdin, a picture a line, tabs between them
  *
  * The plan, "picture W H crop X Y W H scaled W H window X Y W H flip 0|1", goes to stderr; with `-` it goes to stdout before
- * the row, as "row BYTES PLAN" and a newline, or "error SENTENCE" where there is no row. As in the daemon, the state of a recipe
- * is kept from picture to picture. Exit codes: 0, 1 no row (not with `-`), 2 usage. */
+ * the row, as "row BYTES PLAN" and a newline, or "error SENTENCE" where there is no row. As in the daemon, the state of a
+ * recipe is kept from picture to picture. Exit codes: 0, 1 no row (not with `-`), 2 usage. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

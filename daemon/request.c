@@ -148,6 +148,8 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
     if (!attach_sound(request))
         return -EPROTO;
     rc = try_attach(connection, request, &reply, fds, text);
+    if (rc == -EAGAIN)
+        return connection_send_error(connection, rc, text); /* it only came early */
     if (rc < 0) {
         audit_line(peer->uid, "attach refused: pid %ld, uid %u, feed '%s', job '%s' rank %u: %s", (long)peer->pid, peer->uid,
                    request->feed, request->job, request->rank, text);

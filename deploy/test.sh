@@ -69,6 +69,16 @@ run() {
     count "$suite"
 }
 
+# The table of suite parity: meson shows what a test that passes has printed only with -v, and then of all tests.
+parity_table() {
+    python3 -c '
+import json, sys
+for line in open(sys.argv[1]):
+    test = json.loads(line)
+    if ":parity / " in test["name"]:
+        print(test.get("stdout", ""))' "$folder/meson-logs/testlog.json"
+}
+
 # The address-space layout of some kernels is more random than TSan bears; prints the command that makes it bear it, or fails.
 tsan_prefix() {
     probe=$root/build/tsan-probe.$$
@@ -102,6 +112,7 @@ for name in "$@"; do
     release)
         CC=gcc CXX=g++ build release --buildtype=release --werror || continue
         run '' meson test
+        parity_table
         ;;
     asan)
         CC=gcc CXX=g++ build asan --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false || continue

@@ -91,11 +91,10 @@ static int number_classes(void *context, const char *const *folders, uint32_t n,
             problem_set(why, -EINVAL, "the list of classes is empty; name the folders of %s, one a line", source->root));
     for (uint32_t i = 0; i < n && rc == 0; i++)
         if (names_find(classes, folders[i]) < 0)
-            return problem_about(why, key, -1,
-                                 problem_set(why, -EINVAL,
-                                             "the folder %s/%s is not among the %u classes of %s; add it there or move it away",
-                                             source->root, folders[i], classes->n,
-                                             env->classes ? "the feed in 'classes_of'" : path));
+            return problem_about(
+                why, key, -1,
+                problem_set(why, -EINVAL, "the folder %s/%s is not among the %u classes of %s; add it there or move it away",
+                            source->root, folders[i], classes->n, env->classes ? "the feed in 'classes_of'" : path));
     return rc;
 }
 

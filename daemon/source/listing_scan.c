@@ -158,7 +158,8 @@ static int list_folder(struct scan *scan, const char *path, struct ancestor *sel
         return problem_set(scan->why, rc, "%s/%s: the path is too long", scan->how->root, path);
     DIR *dir = opendir(full);
     if (!dir)
-        return problem_set(scan->why, -errno, "cannot open the folder %s: %s", full, strerror(errno));
+        return problem_set(scan->why, -errno, "cannot open the folder %s: %s; check the path, and that pfeedd may read it", full,
+                           strerror(errno));
     scan->why->text[0] = 0;
     if (fstat(dirfd(dir), &st) < 0) {
         rc = -errno;
@@ -179,7 +180,7 @@ close_dir:
         return stopped(scan);
     if (rc == 0 || scan->why->text[0])
         return rc;
-    return problem_set(scan->why, rc, "cannot list the folder %s: %s", full, strerror(-rc));
+    return problem_set(scan->why, rc, "cannot list the folder %s: %s; check that pfeedd may read it", full, strerror(-rc));
 }
 
 /* A folder and all below it. */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* imagerow: one picture through the `image` decoder, its row on stdout as it would lie in a batch; for parity.py and for
+/* imagerow: pictures through the `image` decoder, their rows on stdout as they would lie in a batch; for tests/parity and for
  * people who want to see what a recipe does.
  *
  *     imagerow FILE SEED DTYPE LAYOUT WORD... where WORD is NAME[:SETTING=VALUE[/VALUE]...], `image` or a transform
  *     imagerow cat.jpg 1 float32 chw image:orientation=yes resize:size=256:interpolation=bicubic center_crop:size=224
+ *     imagerow -   the same words from stdin, a picture a line, tabs between them
  *
- * stderr: the plan, "picture W H crop X Y W H scaled W H window X Y W H flip 0|1". Exit codes: 0, 1 bad sample, 2 usage. */
+ * The plan, "picture W H crop X Y W H scaled W H window X Y W H flip 0|1", goes to stderr; with `-` it goes to stdout before
+ * the row, as "row BYTES PLAN" and a newline, or "error SENTENCE" where there is no row. As in the daemon, the state of a
+ * recipe is kept from picture to picture. Exit codes: 0, 1 no row (not with `-`), 2 usage. */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +17,18 @@
 #include "decode/decode.h"
 #include "decode/jpeg.h"
 #include "transform/transform.h"
+
+enum { WORDS_MAX = 3 + FIELD_TRANSFORMS, LINE_BYTES = 8192, RECIPES = 64, KEPT_BYTES = 128 << 20 /* of recipes kept open */ };
+
+/* A field and what a worker keeps for it. */
+struct recipe {
+    char text[LINE_BYTES]; /* "DTYPE LAYOUT WORD...", tabs between them; empty: not open */
+    uint64_t used;
+    struct field field;
+    void *state, *row;
+};
+
+static const struct sample_part part = { .name = "image", .kind = PART_ENCODED };
 
 static void *read_file(const char *path, size_t *size)
 {
@@ -64,6 +80,7 @@ static int add_word(struct field *field, char *text, struct problem *why)
     if (settings)
         *settings++ = 0;
     if (strcmp(text, field->decode->name) == 0) {
+        free((void *)field->decode_params);
         field->decode_params = make_params(field->decode->settings, field->decode->params_size, settings, why);
         return field->decode_params ? 0 : -1;
     }
@@ -99,64 +116,171 @@ static int make_field(struct field *field, int n, char **words, struct problem *
     return 0;
 }
 
-static void print_plan(const struct field *field, const struct row_key *key, const void *data, size_t size)
+static void *codec; /* the same for every recipe, as their limits of pictures are */
+
+static void recipe_close(struct recipe *recipe)
 {
-    struct jpeg_reader *reader;
+    if (recipe->state)
+        recipe->field.decode->worker_close(recipe->state);
+    for (uint32_t i = 0; i < recipe->field.n_transforms; i++)
+        free((void *)recipe->field.transforms[i].params);
+    free((void *)recipe->field.decode_params);
+    free(recipe->row);
+    memset(recipe, 0, sizeof *recipe);
+}
+
+static int recipe_open(struct recipe *recipe, const char *text, struct problem *why)
+{
+    char copy[LINE_BYTES], *words[WORDS_MAX], *rest = NULL;
+    int n = 0;
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *word = strtok_r(copy, "\t", &rest); word && n < WORDS_MAX; word = strtok_r(NULL, "\t", &rest))
+        words[n++] = word;
+    struct field *field = &recipe->field;
+    if (n < 2)
+        return problem_set(why, -1, "FILE, SEED, DTYPE and LAYOUT are wanted");
+    if (make_field(field, n, words, why) < 0 || field->decode->prepare(field, &part, why) < 0)
+        return -1;
+    recipe->row = malloc(field->row_bytes);
+    if (!codec)
+        codec = aligned_alloc(64, field->decode->codec_bytes(field));
+    if (!recipe->row || !codec || field->decode->worker_open(&recipe->state, field) < 0)
+        return problem_set(why, -1, "no memory");
+    snprintf(recipe->text, sizeof recipe->text, "%s", text);
+    return 0;
+}
+
+/* Closes recipes until what is kept is small again: one of a flat and wide result takes hundreds of megabytes. */
+static void recipes_trim(struct recipe *recipes, const struct recipe *newest)
+{
+    size_t kept = 0;
+    for (const struct recipe *recipe = recipes; recipe < recipes + RECIPES; recipe++)
+        kept += recipe->used ? recipe->field.decode->worker_bytes(&recipe->field) : 0;
+    while (kept > KEPT_BYTES) {
+        struct recipe *oldest = NULL;
+        for (struct recipe *recipe = recipes; recipe < recipes + RECIPES; recipe++)
+            if (recipe->used && recipe != newest && (!oldest || recipe->used < oldest->used))
+                oldest = recipe;
+        if (!oldest)
+            return;
+        kept -= oldest->field.decode->worker_bytes(&oldest->field);
+        recipe_close(oldest);
+    }
+}
+
+/* The recipe of this text, opened where it is not yet. NULL with a sentence. */
+static struct recipe *recipe_find(struct recipe *recipes, const char *text, struct problem *why)
+{
+    static uint64_t uses;
+    struct recipe *oldest = recipes;
+    for (struct recipe *recipe = recipes; recipe < recipes + RECIPES; recipe++) {
+        if (recipe->used && strcmp(recipe->text, text) == 0) {
+            recipe->used = ++uses;
+            return recipe;
+        }
+        if (recipe->used < oldest->used)
+            oldest = recipe;
+    }
+    recipe_close(oldest);
+    if (recipe_open(oldest, text, why) < 0) {
+        recipe_close(oldest);
+        return NULL;
+    }
+    oldest->used = ++uses;
+    recipes_trim(recipes, oldest);
+    return oldest;
+}
+
+/* What the decoder does before it decodes. */
+static int describe_plan(const struct field *field, const struct row_key *key, const void *data, size_t size, char *text,
+                         size_t text_size)
+{
+    static struct jpeg_reader *reader;
+    static const struct jpeg_limits limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
     struct jpeg_head head;
     struct plan plan;
-    const struct jpeg_limits limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
-    if (jpeg_reader_create(&reader, &limits) < 0)
-        return;
-    if (jpeg_reader_open(reader, data, size, &head, NULL) == 0) {
-        const bool swap = *(const bool *)field->decode_params && jpeg_reader_orientation(data, size) > 4;
-        plan_init(&plan, swap ? head.height : head.width, swap ? head.width : head.height);
-        for (uint32_t i = 0; i < field->n_transforms; i++) {
-            struct draw draw;
-            draw_init(&draw, key, field->transforms[i].ops->name, field->transforms[i].ordinal);
-            field->transforms[i].ops->plan(field->transforms[i].params, &draw, &plan, NULL);
-        }
-        fprintf(stderr, "picture %d %d crop %d %d %d %d scaled %d %d window %d %d %d %d flip %d\n", plan.width, plan.height,
-                plan.crop.x, plan.crop.y, plan.crop.width, plan.crop.height, plan.scaled_width, plan.scaled_height, plan.window.x,
-                plan.window.y, plan.window.width, plan.window.height, plan.flip_x);
+    if (!reader && jpeg_reader_create(&reader, &limits) < 0)
+        return -1;
+    if (jpeg_reader_open(reader, data, size, &head, NULL) < 0)
+        return -1;
+    jpeg_reader_close(reader);
+    const bool swap = *(const bool *)field->decode_params && jpeg_reader_orientation(data, size) > 4;
+    plan_init(&plan, swap ? head.height : head.width, swap ? head.width : head.height);
+    for (uint32_t i = 0; i < field->n_transforms; i++) {
+        struct draw draw;
+        draw_init(&draw, key, field->transforms[i].ops->name, field->transforms[i].ordinal);
+        field->transforms[i].ops->plan(field->transforms[i].params, &draw, &plan, NULL);
     }
-    jpeg_reader_destroy(reader);
+    snprintf(text, text_size, "picture %d %d crop %d %d %d %d scaled %d %d window %d %d %d %d flip %d", plan.width, plan.height,
+             plan.crop.x, plan.crop.y, plan.crop.width, plan.crop.height, plan.scaled_width, plan.scaled_height, plan.window.x,
+             plan.window.y, plan.window.width, plan.window.height, plan.flip_x);
+    return 0;
+}
+
+/* Line: "FILE SEED RECIPE". The recipe whose row is filled, and its plan; NULL with a sentence. */
+static struct recipe *run_line(struct recipe *recipes, char *line, char *plan, size_t plan_size, struct problem *why)
+{
+    char *rest = NULL, *path = strtok_r(line, "\t", &rest), *seed = strtok_r(NULL, "\t", &rest);
+    struct recipe *recipe = recipe_find(recipes, rest ? rest : "", why);
+    if (!recipe || !path || !seed)
+        return NULL;
+    const struct row_key key = { .seed = strtoull(seed, NULL, 0) };
+    struct sample_value value = { .part = &part };
+    value.data = read_file(path, &value.size);
+    int error = value.data ? 0 : problem_set(why, -1, "cannot be read");
+    if (!error)
+        error = recipe->field.decode->row(recipe->state, codec, &recipe->field, &value, &key, recipe->row, why);
+    if (!error)
+        error = describe_plan(&recipe->field, &key, value.data, value.size, plan, plan_size);
+    free((void *)value.data);
+    return error ? NULL : recipe;
+}
+
+static int run_lines(struct recipe *recipes)
+{
+    char line[LINE_BYTES], plan[256];
+    while (fgets(line, sizeof line, stdin)) {
+        struct problem why = { "" };
+        line[strcspn(line, "\n")] = 0;
+        const struct recipe *recipe = run_line(recipes, line, plan, sizeof plan, &why);
+        if (recipe) {
+            printf("row %zu %s\n", recipe->field.row_bytes, plan);
+            fwrite(recipe->row, 1, recipe->field.row_bytes, stdout);
+        } else {
+            printf("error %s\n", why.text);
+        }
+        fflush(stdout);
+    }
+    return 0;
+}
+
+static int run_one(struct recipe *recipes, char **words)
+{
+    struct problem why = { "" };
+    char line[LINE_BYTES] = "", plan[256];
+    for (size_t at = 0; *words && at < sizeof line; words++)
+        at += (size_t)snprintf(line + at, sizeof line - at, "%s\t", *words);
+    const struct recipe *recipe = run_line(recipes, line, plan, sizeof plan, &why);
+    if (!recipe) {
+        fprintf(stderr, "imagerow: %s: %s\n", line, why.text);
+        return 1;
+    }
+    fprintf(stderr, "%s\n", plan);
+    return fwrite(recipe->row, 1, recipe->field.row_bytes, stdout) != recipe->field.row_bytes;
 }
 
 int main(int argc, char **argv)
 {
-    struct problem why = { "" };
-    struct field field = { 0 };
-    const struct sample_part part = { .name = "image", .kind = PART_ENCODED };
-    void *state = NULL, *row = NULL, *codec = NULL;
-    if (argc < 5) {
-        fprintf(stderr, "usage: imagerow FILE SEED DTYPE chw|hwc [NAME[:SETTING=VALUE[/VALUE]...]]...\n");
+    static struct recipe recipes[RECIPES];
+    const bool lines = argc == 2 && strcmp(argv[1], "-") == 0;
+    if (!lines && argc < 5) {
+        fprintf(stderr, "usage: imagerow FILE SEED DTYPE chw|hwc [NAME[:SETTING=VALUE[/VALUE]...]]...\n"
+                        "       imagerow -   such lines from stdin, tabs between the words\n");
         return 2;
     }
-    if (make_field(&field, argc - 3, argv + 3, &why) < 0 || field.decode->prepare(&field, &part, &why) < 0) {
-        fprintf(stderr, "imagerow: %s\n", why.text);
-        return 2;
-    }
-    struct sample_value value = { .part = &part };
-    value.data = read_file(argv[1], &value.size);
-    row = malloc(field.row_bytes);
-    codec = aligned_alloc(64, field.decode->codec_bytes(&field));
-    if (!value.data || !row || !codec || field.decode->worker_open(&state, &field) < 0) {
-        fprintf(stderr, "imagerow: %s: cannot be read, or no memory\n", argv[1]);
-        return 1;
-    }
-    const struct row_key key = { .seed = strtoull(argv[2], NULL, 0) };
-    const int error = field.decode->row(state, codec, &field, &value, &key, row, &why);
-    if (error)
-        fprintf(stderr, "imagerow: %s: %s\n", argv[1], why.text);
-    else
-        print_plan(&field, &key, value.data, value.size);
-    const bool failed = error || fwrite(row, 1, field.row_bytes, stdout) != field.row_bytes;
-    field.decode->worker_close(state);
-    for (uint32_t i = 0; i < field.n_transforms; i++)
-        free((void *)field.transforms[i].params);
-    free((void *)field.decode_params);
-    free((void *)value.data);
+    const int status = lines ? run_lines(recipes) : run_one(recipes, argv + 1);
+    for (struct recipe *recipe = recipes; recipe < recipes + RECIPES; recipe++)
+        recipe_close(recipe);
     free(codec);
-    free(row);
-    return failed;
+    return status;
 }

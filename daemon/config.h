@@ -73,14 +73,15 @@ struct config_feed {
     int shuffle;      /* enum shuffle_mode */
     uint64_t seed;
     int64_t batch;
-    int tail;         /* enum config_tail */
-    char *deliver;    /* name of a delivery mode: "split", "each" */
-    int64_t gang;     /* 0: none */
-    int64_t epochs;   /* 0: for ever */
-    int64_t slots;    /* 0: auto */
-    int64_t max_held; /* most that a consumer may ask for */
-    int slow;         /* enum config_slow */
-    int on_error;     /* enum config_on_error */
+    int tail;          /* enum config_tail */
+    char *deliver;     /* name of a delivery mode: "split", "each" */
+    int64_t gang;      /* 0: none */
+    int64_t epochs;    /* 0: for ever */
+    int64_t slots;     /* 0: auto */
+    int64_t max_held;  /* most that a consumer may ask for */
+    int slow;          /* enum config_slow */
+    int on_error;      /* enum config_on_error */
+    double max_errors; /* share of the rows */
     int64_t read_retry_ms;
     bool warm;
     struct config_access access;

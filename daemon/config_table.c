@@ -65,13 +65,15 @@ const struct setting config_feed_table[] = {
       .help = "what a slow job does to others: they wait, or it misses batches (world 1 or 'deliver: each'); park comes later" },
     { "on_error", SETTING_CHOICE, FEED(on_error), "replace", .choices = "replace|mask|fail",
       .help = "a sample that cannot be used: take another one, mark the row, or end the feed" },
+    { "max_errors", SETTING_FLOAT, FEED(max_errors), "0.05", 0, 1,
+      .help =
+          "share of the rows that may be bad before the feed fails, counted over 1,000 rows and three samples; 0: the first" },
     { "read_retry", SETTING_DURATION, FEED(read_retry_ms), "30s", 0, HOUR_MS,
       .help = "how long transient read errors are tried again" },
     { "warm", SETTING_BOOL, FEED(warm), "no", .help = "fill the slots once before the first consumer comes" },
     { "fields", SETTING_SECTION, 0, NULL, .help = "a map from each field's name to how its rows are made" },
     { "access", SETTING_SECTION, 0, "", .help = "who may attach, beside root: users and groups; not given: group pfeed" },
     { "cache", SETTING_LATER, 0, "", .help = "caches of encoded or decoded samples come later" },
-    { "max_errors", SETTING_LATER, 0, "", .help = "a limit on bad samples comes later" },
     SETTINGS_END,
 };
 

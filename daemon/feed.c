@@ -287,10 +287,10 @@ static void fill_wanted(struct feed *feed)
     }
 }
 
-/* The feed has failed (on_error: fail): every trainer is told the same sentence. */
+/* The feed has failed (bad.c): every trainer is told the same sentence. */
 static void tell_failure(struct feed *feed)
 {
-    char sentence[256 + PF_FEED_NAME + 64];
+    char sentence[PF_FAILED_TEXT + PF_FEED_NAME + 64];
     bool failed;
 
     pthread_mutex_lock(&feed->lock);

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bad.h"
 #include "decode/decode.h"
 #include "feed.h"
 #include "random.h"
@@ -165,44 +166,18 @@ static int fill_row(struct worker *worker, struct feed *feed, struct slot *slot,
     return rc;
 }
 
-static void note_error(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason)
-{
-    struct feed_error *error = NULL;
-
-    pthread_mutex_lock(&feed->lock);
-    for (uint32_t i = 0; i < feed->n_errors && i < FEED_ERRORS; i++)
-        if (feed->errors[i].id == id)
-            error = &feed->errors[i];
-    if (!error) {
-        error = &feed->errors[feed->n_errors++ % FEED_ERRORS];
-        *error = (struct feed_error){ .id = id };
-        feed->config->source->where(feed->source, id, error->where, sizeof(error->where));
-        if (feed->n_errors == 1) /* the others are in `pfeedctl errors` */
-            log_warn("feed '%s': the first bad sample is %llu (%s): %s", feed->config->name, (unsigned long long)id, error->where,
-                     reason);
-    }
-    error->epoch = epoch;
-    error->count++;
-    strncpy(error->reason, reason, sizeof(error->reason) - 1);
-    pthread_mutex_unlock(&feed->lock);
-}
-
-static void fail_feed(struct feed *feed, uint64_t id, const char *reason)
-{
-    char where[100];
-
-    feed->config->source->where(feed->source, id, where, sizeof(where));
-    pthread_mutex_lock(&feed->lock);
-    if (!feed->failed[0])
-        snprintf(feed->failed, sizeof(feed->failed), "sample %llu (%s) is bad: %.80s; on_error is `fail`", (unsigned long long)id,
-                 where, reason);
-    pthread_mutex_unlock(&feed->lock);
-}
-
 static void zero_row(struct feed *feed, struct slot *slot, uint32_t row)
 {
     for (uint32_t f = 0; f < feed->n_fields; f++)
         memset(slot->base + feed->field_offsets[f] + row * feed->fields[f].row_bytes, 0, feed->fields[f].row_bytes);
+}
+
+static void call_main(const struct workers *all)
+{
+    const uint64_t one = 1;
+    ssize_t written = write(all->event, &one, sizeof(one));
+
+    assert(written == sizeof(one)); /* a counter that the main thread empties */
 }
 
 /* The scheduled sample is bad: another one, chosen by the same pure key, or none. */
@@ -211,9 +186,8 @@ static void replace_row(struct worker *worker, struct feed *feed, struct slot *s
 {
     uint64_t scheduled = key.id;
 
-    note_error(feed, scheduled, key.epoch, why->text);
-    if (feed->config->on_error == CONFIG_FAIL)
-        fail_feed(feed, scheduled, why->text);
+    if (bad_scheduled(feed, scheduled, key.epoch, why->text))
+        call_main(worker->all);
     for (uint32_t t = 0; feed->config->on_error == CONFIG_REPLACE && t < REPLACE_TRIES; t++) {
         struct draw draw;
 
@@ -228,7 +202,7 @@ static void replace_row(struct worker *worker, struct feed *feed, struct slot *s
             FEED_ADD(feed, rows_replaced, 1);
             return;
         }
-        note_error(feed, key.id, key.epoch, why->text);
+        bad_note(feed, key.id, key.epoch, why->text);
     }
     zero_row(feed, slot, row);
     *flags |= PF_ROW_MASKED;
@@ -291,7 +265,6 @@ static bool work_once(struct worker *worker)
     struct workers *all = worker->all;
     struct entry entry;
     uint32_t first, count;
-    uint64_t one = 1;
     bool found;
 
     /* The turn is seen as odd before the queue is looked at; pairs with the fence in workers_forget. */
@@ -303,11 +276,8 @@ static bool work_once(struct worker *worker)
         for (uint32_t i = 0; i < count; i++)
             do_row(worker, entry.feed, entry.slot, entry.slot->rows[first + i]);
         FEED_ADD(entry.feed, rows_filled, count);
-        if (slot_rows_done(entry.slot, count)) {
-            ssize_t written = write(all->event, &one, sizeof(one));
-
-            assert(written == sizeof(one)); /* a counter that the main thread empties */
-        }
+        if (slot_rows_done(entry.slot, count))
+            call_main(all);
     }
     __atomic_store_n(&worker->turn, worker->turn + 1, __ATOMIC_RELEASE);
     return found;

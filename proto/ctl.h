@@ -17,6 +17,7 @@
 #define PF_JOB_NAME    64u
 #define PF_RANKS_TEXT  256u
 #define PF_START_TEXT  256u
+#define PF_FAILED_TEXT 904u
 #define PF_WORLD_MAX   65536u
 
 enum pf_ctl_type {
@@ -149,7 +150,7 @@ struct pf_row_feed { /* PF_STAT_FEEDS */
     char name[PF_FEED_NAME];
     char state[16]; /* "running"; "retired": changed by a reload, serves only the jobs that it has */
     char source[32], deliver[16], tail[16], shuffle[16];
-    char failed[256]; /* why the feed has failed, or "" */
+    char failed[PF_FAILED_TEXT]; /* why the feed has failed, or "" */
     uint64_t samples, seed, slot_bytes;
     uint32_t batch, n_slots;
     uint32_t free, filling, ready, held; /* held: ready and granted to somebody */

@@ -333,7 +333,7 @@ int manifest_keep(struct manifest *manifest, const struct manifest_table *tables
         return 0;
     if (folders->young) {
         log_info("%s: the folder '%s' changed just before it was listed, so that no manifest is kept", root,
-                 watches_path(folders, folders->young - 1));
+                 *watches_path(folders, folders->young - 1) ? watches_path(folders, folders->young - 1) : ".");
         manifest_fini(manifest);
         return 0;
     }

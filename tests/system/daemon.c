@@ -27,6 +27,8 @@
 
 static struct daemon *daemons[DAEMONS];
 
+void (*daemon_prepare)(void);
+
 /* ---- starting and ending -------------------------------------------------------------------------------------------- */
 
 static struct sockaddr_un address_of(const char *path)
@@ -86,6 +88,8 @@ static _Noreturn void become(const struct daemon *daemon, pid_t parent)
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_PID");
     signal(SIGPIPE, SIG_DFL);
+    if (daemon_prepare)
+        daemon_prepare();
     execl(program, program, "--config", daemon->config, "--socket", daemon->socket, (char *)NULL);
     fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
     _exit(127);
@@ -377,6 +381,11 @@ void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row)
 size_t stat_feeds(struct daemon *daemon, struct pf_row_feed *rows, size_t max)
 {
     return stat_rows(daemon, PF_STAT_FEEDS, "", rows, sizeof(*rows), max);
+}
+
+size_t stat_errors(struct daemon *daemon, const char *feed, struct pf_row_error *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_ERRORS, feed, rows, sizeof(*rows), max);
 }
 
 size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max)

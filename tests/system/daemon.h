@@ -13,6 +13,9 @@ struct daemon {
     char folder[64], socket[96], config[96], output[96];
 };
 
+/* NULL, or what the process that becomes pfeedd does just before: its mounts, its limits. */
+extern void (*daemon_prepare)(void);
+
 /* In a new folder. Returns when it is ready. */
 void daemon_start(struct daemon *daemon, const char *yaml);
 /* Where it may refuse to start: its exit status, or -1 when it is ready. */
@@ -41,6 +44,7 @@ void stat_daemon(struct daemon *daemon, struct pf_row_daemon *row);
 void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row);
 /* How many there are; at most max are stored. */
 size_t stat_feeds(struct daemon *daemon, struct pf_row_feed *rows, size_t max);
+size_t stat_errors(struct daemon *daemon, const char *feed, struct pf_row_error *rows, size_t max);
 size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max);
 size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max);
 /* For conditions. */

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* See bad.h. */
+#include "bad.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "feed.h"
+
+#define WHERE_SHOWN  150 /* of a path in the feed's last sentence: its end tells more than its beginning */
+#define REASON_SHOWN 100
+
+/* feed->lock is held. */
+static void note(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason)
+{
+    struct feed_error *error = NULL;
+
+    for (uint32_t i = 0; i < feed->n_errors && i < FEED_ERRORS; i++)
+        if (feed->errors[i].id == id)
+            error = &feed->errors[i];
+    if (!error) {
+        error = &feed->errors[feed->n_errors++ % FEED_ERRORS];
+        *error = (struct feed_error){ .id = id };
+        feed->config->source->where(feed->source, id, error->where, sizeof(error->where));
+        if (feed->n_errors == 1) /* the others are in `pfeedctl errors` */
+            log_warn("feed '%s': the first bad sample is %llu (%s): %s", feed->config->name, (unsigned long long)id, error->where,
+                     reason);
+        if (feed->n_errors <= BAD_SAMPLES) {
+            size_t length = strlen(error->where), cut = length > WHERE_SHOWN ? length - WHERE_SHOWN : 0;
+            char text[sizeof(feed->first_errors[0])];
+
+            snprintf(text, sizeof(text), "%s%s: %.*s", cut ? "..." : "", error->where + cut, REASON_SHOWN, reason);
+            memcpy(feed->first_errors[feed->n_errors - 1], text, sizeof(text));
+        }
+    }
+    error->epoch = epoch;
+    error->count++;
+    snprintf(error->reason, sizeof(error->reason), "%s", reason);
+}
+
+void bad_note(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason)
+{
+    pthread_mutex_lock(&feed->lock);
+    note(feed, id, epoch, reason);
+    pthread_mutex_unlock(&feed->lock);
+}
+
+static bool too_many(const struct feed *feed, uint64_t *bad, uint64_t *rows)
+{
+    const uint64_t least = feed->samples < BAD_ROWS ? feed->samples : BAD_ROWS;
+
+    *bad = FEED_GET(feed, rows_replaced) + FEED_GET(feed, rows_masked) + 1; /* this one is not counted yet */
+    *rows = FEED_GET(feed, rows_filled) + 1;
+    *rows = *rows > least ? *rows : least;
+    return feed->config->max_errors <= 0 ||
+           (feed->n_errors >= BAD_SAMPLES && (double)*bad > feed->config->max_errors * (double)*rows);
+}
+
+bool bad_scheduled(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason)
+{
+    uint64_t bad, rows;
+    bool fails = false;
+
+    pthread_mutex_lock(&feed->lock);
+    note(feed, id, epoch, reason);
+    if (!feed->failed[0] && feed->config->on_error == CONFIG_FAIL) {
+        snprintf(feed->failed, sizeof(feed->failed), "sample %llu is bad, and on_error is `fail`: %s", (unsigned long long)id,
+                 feed->first_errors[0]);
+        fails = true;
+    } else if (!feed->failed[0] && too_many(feed, &bad, &rows)) {
+        snprintf(
+            feed->failed, sizeof(feed->failed),
+            "%llu of %llu rows are bad, more than the %g of `max_errors`: %s; %s; %s; mend them and `pfeedctl rescan %s`, or "
+            "raise max_errors",
+            (unsigned long long)bad, (unsigned long long)rows, feed->config->max_errors, feed->first_errors[0],
+            feed->first_errors[1], feed->first_errors[2], feed->config->name);
+        fails = true;
+    }
+    pthread_mutex_unlock(&feed->lock);
+    return fails;
+}

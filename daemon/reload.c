@@ -18,7 +18,8 @@
 #include "memory.h"
 #include "notify.h"
 
-#define STATUS_MS 500
+#define STATUS_FIRST_MS 100
+#define STATUS_MS       500
 
 struct change {
     struct chore chore;
@@ -317,27 +318,34 @@ static void listed(struct chore *chore)
     chores_add(change->daemon->chores, &change->chore);
 }
 
+void reload_look(struct daemon *daemon)
+{
+    const struct change *change = daemon->change;
+    const char *listing = change ? __atomic_load_n(&change->listing, __ATOMIC_ACQUIRE) : NULL;
+
+    if (listing)
+        snprintf(daemon->status, sizeof(daemon->status), "feed '%s' is being listed: %" PRIu64 " samples so far", listing,
+                 __atomic_load_n(&change->progress.listed, __ATOMIC_RELAXED));
+    else if (change)
+        snprintf(daemon->status, sizeof(daemon->status), "memory is being made");
+}
+
 static void on_timer(struct watch *watch, uint32_t events)
 {
     struct change *change = (struct change *)((char *)watch - offsetof(struct change, timer));
-    const char *listing = __atomic_load_n(&change->listing, __ATOMIC_ACQUIRE);
     uint64_t count;
 
     (void)events;
     if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
         return;
-    if (listing)
-        snprintf(change->daemon->status, sizeof(change->daemon->status), "feed '%s' is being listed: %" PRIu64 " samples so far",
-                 listing, __atomic_load_n(&change->progress.listed, __ATOMIC_RELAXED));
-    else
-        snprintf(change->daemon->status, sizeof(change->daemon->status), "memory is being made");
+    reload_look(change->daemon);
     notify_status(change->daemon->status);
 }
 
 static int start_timer(struct change *change)
 {
     const struct itimerspec every = { .it_interval = { .tv_nsec = STATUS_MS * 1000000 },
-                                      .it_value = { .tv_nsec = STATUS_MS * 1000000 } };
+                                      .it_value = { .tv_nsec = STATUS_FIRST_MS * 1000000 } };
 
     change->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .call = on_timer };
     if (change->timer.fd < 0 || timerfd_settime(change->timer.fd, 0, &every, NULL) < 0)

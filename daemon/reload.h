@@ -23,6 +23,8 @@ struct reload_ask {
 int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct problem *why);
 /* Whoever asked has gone: ended is not called for that context. */
 void reload_forget(struct daemon *daemon, const void *context);
+/* Brings the daemon's status up to date: how far a change in progress is. */
+void reload_look(struct daemon *daemon);
 /* After each turn: ends retired feeds that nobody uses any more. */
 void reload_reap(struct daemon *daemon);
 /* The daemon stops: no listing goes on. After chores_stop: destroy. */

@@ -53,6 +53,7 @@ static int no_such_feed(struct connection *connection, const char *name, char te
     struct nearest near;
 
     if (daemon->change) {
+        reload_look(daemon);
         snprintf(text, SENTENCE, "feed '%s' is not there yet: %s; try again", name, daemon->status);
         return -EAGAIN;
     }
@@ -225,6 +226,7 @@ static int on_stat(struct connection *connection, const struct pf_ctl_stat *requ
         return sent;
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
         feed_turn(daemon->feeds[f]); /* what consumers returned meanwhile counts */
+    reload_look(daemon);
     connection->stat = *request;
     connection->stat_from = 0;
     connection->stat_busy = true;

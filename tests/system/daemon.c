@@ -132,13 +132,9 @@ static void open_control(struct daemon *daemon)
           "cannot connect to the daemon: %s", strerror(errno));
 }
 
-int daemon_run(struct daemon *daemon)
+static void spawn(struct daemon *daemon)
 {
-    int64_t deadline_ns = now_ns() + scaled_ns(START_NS);
     pid_t parent = getpid(), pid;
-    struct pollfd events[2];
-    bool ready = false;
-    int status;
 
     fflush(NULL);
     pid = fork();
@@ -146,6 +142,36 @@ int daemon_run(struct daemon *daemon)
     if (pid == 0)
         become(daemon, parent);
     daemon->pid = pid;
+}
+
+void daemon_begin(struct daemon *daemon, const char *yaml)
+{
+    make_folder(daemon, yaml);
+    spawn(daemon);
+}
+
+bool daemon_connects(struct daemon *daemon)
+{
+    struct sockaddr_un address = address_of(daemon->socket);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    CHECK(fd >= 0, "socket: %s", strerror(errno));
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
+        daemon->control = fd;
+        return true;
+    }
+    close(fd);
+    return false;
+}
+
+int daemon_run(struct daemon *daemon)
+{
+    int64_t deadline_ns = now_ns() + scaled_ns(START_NS);
+    struct pollfd events[2];
+    bool ready = false;
+    int status;
+
+    spawn(daemon);
     events[0] = (struct pollfd){ .fd = daemon->notify, .events = POLLIN };
     events[1] = (struct pollfd){ .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
     CHECK(events[1].fd >= 0, "pidfd_open: %s", strerror(errno));

@@ -20,6 +20,9 @@ extern void (*daemon_prepare)(void);
 void daemon_start(struct daemon *daemon, const char *yaml);
 /* Where it may refuse to start: its exit status, or -1 when it is ready. */
 int daemon_try(struct daemon *daemon, const char *yaml);
+/* In a new folder, without waiting for anything; then: whether its socket is there by now, and `control` connected to it. */
+void daemon_begin(struct daemon *daemon, const char *yaml);
+bool daemon_connects(struct daemon *daemon);
 /* Once more, in the same folder; daemon_run likewise where it may refuse. */
 void daemon_again(struct daemon *daemon);
 int daemon_run(struct daemon *daemon);

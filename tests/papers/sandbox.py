@@ -24,6 +24,7 @@ NOT_APPLIED = {
     "Restart": "what systemd does after the end",
     "RestartSec": "what systemd does after the end",
     "RestartPreventExitStatus": "what systemd does after the end; the test `start` has the exit codes",
+    "ExecReload": "tests/system/test_reload.c sends the signal",
     "RuntimeDirectoryPreserve": "what systemd does after the end",
     "RemoveIPC": "what systemd does after the end",
     "DevicePolicy": "a BPF program of a cgroup; PrivateDevices leaves no device that it would forbid",

@@ -282,12 +282,29 @@ static const char *state_folder(const struct config_daemon *config, bool user, c
     return path;
 }
 
+/* With the folders above it. 0 or -errno. */
+static int make_folders(const char *path)
+{
+    char part[512];
+
+    if (strlen(path) >= sizeof(part))
+        return -ENAMETOOLONG;
+    for (const char *slash = path; (slash = strchr(slash + 1, '/'));) {
+        snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
+        if (mkdir(part, 0700) != 0 && errno != EEXIST)
+            return -errno;
+    }
+    return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
 static void choose_state(struct daemon *daemon, bool user)
 {
     static char path[512];
+    int rc;
 
     daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
-    if (daemon->state && mkdir(daemon->state, 0700) != 0 && errno != EEXIST) {
+    rc = daemon->state ? make_folders(daemon->state) : 0;
+    if (rc < 0) {
         log_info("no folder for state: cannot make %s: %s; sources are listed anew at each start", daemon->state,
                  strerror(errno));
         daemon->state = NULL;

@@ -175,11 +175,12 @@ def started(folder, code, **env):
 def by_hand():
     with temporary() as folder:
         at = folder / "pfeed/pfeedd.sock"
-        process = started(folder, "exec " + shown("by hand"), XDG_RUNTIME_DIR=str(folder))
+        process = started(folder, "exec " + shown("by hand"), XDG_RUNTIME_DIR=str(folder),
+                          XDG_STATE_HOME=str(folder / "state"))
         try:
             until(lambda: listens(at) or process.poll() is not None, "the daemon listens")
             env = {"XDG_RUNTIME_DIR": str(folder)}
-            assert "try" in run(pfeedctl, "feeds", env=env)
+            until(lambda: "try" in run(pfeedctl, "feeds", env=env), "its feeds are open")
             run(pfeedctl, "stop", env=env)
             said, _ = process.communicate(timeout=60 * SCALE)
             assert process.returncode == 0, said

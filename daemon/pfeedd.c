@@ -305,8 +305,7 @@ static void choose_state(struct daemon *daemon, bool user)
     daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
     rc = daemon->state ? make_folders(daemon->state) : 0;
     if (rc < 0) {
-        log_info("no folder for state: cannot make %s: %s; sources are listed anew at each start", daemon->state,
-                 strerror(errno));
+        log_info("no folder for state: cannot make %s: %s; sources are listed anew at each start", daemon->state, strerror(-rc));
         daemon->state = NULL;
     }
 }

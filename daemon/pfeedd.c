@@ -18,6 +18,7 @@
 #include "budget.h"
 #include "chore.h"
 #include "config.h"
+#include "memory.h"
 #include "notify.h"
 #include "reload.h"
 #include "server.h"
@@ -356,6 +357,8 @@ static int serve(struct daemon *daemon, const struct options *options)
         rc = socket_lock(path, options->user, &lock, &why);
     if (rc == 0)
         rc = block_signals(&signals, &why);
+    if (rc == 0)
+        rc = memory_begin(daemon, &why);
     if (rc == 0)
         rc = workers_create(&daemon->workers, n_workers ? (uint32_t)n_workers : budget_cores(), &why);
     if (rc == 0)

@@ -27,6 +27,8 @@
 
 static struct daemon *daemons[DAEMONS];
 
+void (*daemon_prepare)(void);
+
 /* ---- starting and ending -------------------------------------------------------------------------------------------- */
 
 static struct sockaddr_un address_of(const char *path)
@@ -86,6 +88,8 @@ static _Noreturn void become(const struct daemon *daemon, pid_t parent)
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_PID");
     signal(SIGPIPE, SIG_DFL);
+    if (daemon_prepare)
+        daemon_prepare();
     execl(program, program, "--config", daemon->config, "--socket", daemon->socket, (char *)NULL);
     fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
     _exit(127);

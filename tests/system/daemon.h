@@ -13,6 +13,9 @@ struct daemon {
     char folder[64], socket[96], config[96], output[96];
 };
 
+/* NULL, or what the process that becomes pfeedd does just before: its mounts, its limits. */
+extern void (*daemon_prepare)(void);
+
 /* In a new folder. Returns when it is ready. */
 void daemon_start(struct daemon *daemon, const char *yaml);
 /* Where it may refuse to start: its exit status, or -1 when it is ready. */

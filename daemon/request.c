@@ -80,11 +80,22 @@ static struct feed *allowed_feed(struct connection *connection, const char *name
     if (peer_may(daemon, &connection->peer, feed))
         return feed;
     log_warn("pid %ld, uid %u may not use feed '%s'", (long)connection->peer.pid, connection->peer.uid, name);
-    snprintf(text, sizeof(text), "uid %u may not use feed '%s'; %s", connection->peer.uid, name,
-             feed->config->access.given ? "its `access` names the users and groups that may"
-                                        : "it has no `access`, so only root and members of group `pfeed` may");
+    snprintf(text, sizeof(text), "uid %u may not use feed '%s': %s", connection->peer.uid, name,
+             feed->config->access.given ? "its `access` names neither that user nor one of this process's groups; have one added "
+                                          "there (groups joined since the login count after the next one)"
+                                        : "it has no `access`, so only root, the daemon's user and members of group `pfeed` may; "
+                                          "have an `access` added, or join that group and log in again");
     *rc = connection_send_error(connection, -EACCES, text);
     return NULL;
+}
+
+/* What stands for the consumer's process, if that can be seen from here. */
+static int open_process(const struct connection *connection, struct consumer_peer *peer, struct problem *why)
+{
+    peer->pidfd = peer->pid > 0 ? peer_pidfd(connection->watch.fd, &connection->peer) : -1;
+    if (peer->pid <= 0 || peer->pidfd >= 0)
+        return 0;
+    return problem_set(why, peer->pidfd, "cannot open a pidfd of process %ld: %s", (long)peer->pid, strerror(-peer->pidfd));
 }
 
 static int on_attach(struct connection *connection, const struct pf_ctl_attach *request)
@@ -108,14 +119,17 @@ static int on_attach(struct connection *connection, const struct pf_ctl_attach *
             connection, -EUSERS,
             "there are as many consumers as `daemon: max_consumers` allows (those that were dropped count until "
             "their process ends)");
-    peer.pidfd = peer_pidfd(connection->watch.fd, &connection->peer);
-    if (peer.pidfd < 0 && peer.pid > 0)
-        return connection_send_error(connection, -ESRCH,
-                                     "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
-    rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, &reply, fds, &why);
+    if (segment_seals() == SEGMENT_SEALS_NONE && !peer_rules(&connection->peer))
+        return connection_send_error(connection, -EPERM,
+                                     "the kernel under pfeedd cannot seal shared memory (Linux 3.17), so that only root and the "
+                                     "daemon's own user may attach; run your own by `pfeedd --user`");
+    rc = open_process(connection, &peer, &why);
+    if (rc == 0)
+        rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, &reply, fds, &why);
     if (rc < 0) {
         if (peer.pidfd >= 0)
             close(peer.pidfd);
+        server_exhausted(rc, &why);
         log_info("attach of pid %ld, uid %u to feed '%s' refused: %s", (long)peer.pid, peer.uid, request->feed, why.text);
         return connection_send_error(connection, rc, why.text);
     }

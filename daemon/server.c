@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "connection.h"
@@ -18,13 +20,15 @@
 
 #define CONNECTIONS_EXTRA 64 /* beside max_consumers: for pfeedctl */
 #define MESSAGES_A_TURN   16
+#define DEAF_NS           100000000 /* until somebody may have closed a descriptor */
 
 struct server {
     struct daemon *daemon;
     struct watch listen;
     struct connection *connections;
     uint32_t n_connections;
-    int spare; /* given up for a moment where descriptors run out, to refuse who waits */
+    int spare;          /* given up for a moment where descriptors run out, to refuse who waits; -1: it has yet to be had */
+    struct watch timer; /* set while nobody is listened to, as there is not even the spare */
 };
 
 /* ---- replies -------------------------------------------------------------------------------------------------------- */
@@ -138,17 +142,62 @@ static bool has_place(const struct server *server, const struct peer *peer)
     return own < places / 2 && server->n_connections < places;
 }
 
-/* No descriptor is left: takes the one who waits and closes it, or the loop would come back here for ever. */
-static void refuse_one(struct server *server)
+void server_exhausted(int code, struct problem *why)
 {
-    int fd;
+    struct rlimit limit = { 0 };
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (code == -EMFILE)
+        problem_set(why, code,
+                    "pfeedd has no file descriptor left (its limit is %llu, a consumer takes 7): close some trainers, or start "
+                    "pfeedd with a higher limit (LimitNOFILE= of its unit, `ulimit -n` of a shell)",
+                    (unsigned long long)limit.rlim_cur);
+    else if (code == -ENFILE)
+        problem_set(why, code, "this machine has no file descriptor left for pfeedd; close something, or raise fs.file-max");
+}
+
+static bool have_spare(struct server *server)
+{
+    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return server->spare >= 0;
+}
+
+/* No descriptor is left: takes the one who waits, says so and closes it, or the loop would come back here for ever. Where the
+ * spare one cannot be had back (others were quicker), the next one could not be refused, and nobody is listened to until it can. */
+static void refuse_one(struct server *server, int code)
+{
+    static const struct itimerspec soon = { .it_value = { .tv_nsec = DEAF_NS } };
+    struct connection connection = { .watch = { .fd = -1 } };
+    struct problem why;
 
     if (server->spare >= 0)
         close(server->spare);
-    fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    connection.watch.fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (connection.watch.fd >= 0) {
+        server_exhausted(code, &why);
+        connection_send_error(&connection, code, why.text);
+        close(connection.watch.fd);
+    }
+    if (have_spare(server))
+        return;
+    loop_remove(server->daemon->loop, &server->listen);
+    timerfd_settime(server->timer.fd, 0, &soon, NULL);
+}
+
+static void on_timer(struct watch *watch, uint32_t events)
+{
+    struct server *server = (struct server *)((uint8_t *)watch - offsetof(struct server, timer));
+    static const struct itimerspec soon = { .it_value = { .tv_nsec = DEAF_NS } };
+    uint64_t times;
+
+    (void)events;
+    if (read(watch->fd, &times, sizeof(times)) < 0)
+        return;
+    if (have_spare(server) && loop_add(server->daemon->loop, &server->listen, 0) == 0)
+        return;
+    if (server->spare >= 0)
+        close(server->spare);
+    timerfd_settime(watch->fd, 0, &soon, NULL);
 }
 
 static void on_connect(struct watch *watch, uint32_t events)
@@ -160,7 +209,7 @@ static void on_connect(struct watch *watch, uint32_t events)
     (void)events;
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE)
-            refuse_one(server);
+            refuse_one(server, -errno);
         return;
     }
     connection = calloc(1, sizeof(*connection));
@@ -192,16 +241,27 @@ int server_create(struct server **out, struct daemon *daemon, int fd, struct pro
         return problem_set(why, -ENOMEM, "no memory");
     server->daemon = daemon;
     server->listen = (struct watch){ .fd = fd, .call = on_connect };
-    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    rc = loop_add(daemon->loop, &server->listen, 0);
-    if (rc < 0) {
-        if (server->spare >= 0)
-            close(server->spare);
-        free(server);
-        return problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
+    server->timer = (struct watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .call = on_timer };
+    if (!have_spare(server) || server->timer.fd < 0) {
+        rc = problem_set(why, -errno, "cannot open /dev/null or a timer: %s", strerror(errno));
+        goto fail;
+    }
+    rc = peer_probe(why);
+    if (rc < 0)
+        goto fail;
+    if ((rc = loop_add(daemon->loop, &server->timer, 0)) < 0 || (rc = loop_add(daemon->loop, &server->listen, 0)) < 0) {
+        problem_set(why, rc, "cannot watch the socket: %s", strerror(-rc));
+        goto fail;
     }
     *out = server;
     return 0;
+fail:
+    if (server->spare >= 0)
+        close(server->spare);
+    if (server->timer.fd >= 0)
+        close(server->timer.fd);
+    free(server);
+    return rc;
 }
 
 void server_destroy(struct server *server)
@@ -219,6 +279,8 @@ void server_destroy(struct server *server)
     }
     loop_remove(server->daemon->loop, &server->listen);
     close(server->listen.fd);
+    loop_remove(server->daemon->loop, &server->timer);
+    close(server->timer.fd);
     if (server->spare >= 0)
         close(server->spare);
     free(server);

@@ -289,8 +289,9 @@ static void choose_state(struct daemon *daemon, bool user)
 
     daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
     if (daemon->state && mkdir(daemon->state, 0700) != 0 && errno != EEXIST) {
-        log_info("no folder for state: cannot make %s: %s; sources are listed anew at each start", daemon->state,
-                 strerror(errno));
+        log_warn("no folder for state: cannot make %s: %s; sources are listed anew at each start, unless `daemon: state` names "
+                 "another (or says none)",
+                 daemon->state, strerror(errno));
         daemon->state = NULL;
     }
 }

@@ -92,7 +92,7 @@ for name in "$@"; do
 done
 
 # shellcheck disable=SC2086 # a list of words
-need_packages $build_packages clang python3-pil python3-numpy python3-yaml util-linux || {
+need_packages $build_packages clang faketime python3-pil python3-numpy python3-yaml util-linux || {
     problem "could not install what the tests need"
     finish
 }

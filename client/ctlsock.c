@@ -93,8 +93,17 @@ int ctlsock_connect(const char *path, int64_t deadline_ns, struct sentence *why)
             }
             rc = sentence_set(why, -ETIMEDOUT, "pfeedd at %s does not take connections; is it stopped?", path);
         } else if (errno == ENOENT || errno == ECONNREFUSED) {
-            rc = sentence_set(why, -errno, "no pfeedd at %s (%s); start it, or name its socket by --socket or $PFEED_SOCKET",
-                              path, errno == ENOENT ? "no such socket" : "the socket is of a daemon that has gone");
+            rc = sentence_set(
+                why, -errno,
+                "no pfeedd at %s (%s); start it (one of your own: `pfeedd --user`), or name the socket of one that runs: "
+                "options.socket, --socket or $PFEED_SOCKET",
+                path, errno == ENOENT ? "no such socket" : "the socket is of a daemon that has gone");
+        } else if (errno == EACCES) {
+            rc = sentence_set(
+                why, -errno,
+                "pfeedd at %s is not for you: its socket, or a folder on the way, is closed to uid %u; ask whose it is, "
+                "or start one of your own: `pfeedd --user`",
+                path, geteuid());
         } else {
             rc = sentence_set(why, -errno, "cannot connect to pfeedd at %s: %s", path, strerror(errno));
         }

@@ -61,8 +61,12 @@ static int no_such_feed(struct connection *connection, const char *name)
         nearest_offer(&near, daemon->feeds[f]->config->name);
         snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f]->config->name);
     }
-    snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
-             near.best ? near.best : "", near.best ? "'?" : "", *list ? list : "none that you may use");
+    if (*list)
+        snprintf(text, sizeof(text), "no feed '%s'%s%s%s; there are: %s", name, near.best ? " (did you mean '" : "",
+                 near.best ? near.best : "", near.best ? "'?)" : "", list);
+    else
+        snprintf(text, sizeof(text), "no feed '%s', nor any that uid %u may use; a feed's `access` names who may", name,
+                 connection->peer.uid);
     return connection_send_error(connection, -ENOENT, text);
 }
 

@@ -72,7 +72,7 @@ static char *read_file(const char *path)
 
 static char *read_place(const char *file)
 {
-    char path[128];
+    char path[320];
 
     snprintf(path, sizeof(path), "%s/%s", place, file);
     return read_file(path);

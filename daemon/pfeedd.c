@@ -413,6 +413,7 @@ int main(int argc, char **argv)
         return rc < 0 ? EXIT_USAGE : 0;
     log_init(options.level);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG, which can be told, comes instead */
     if (!options.config)
         options.config = default_config(&options, path, sizeof(path));
     rc = config_load(&config, options.config);

@@ -98,8 +98,10 @@ static int reserve(struct segment *segment, struct problem *why)
     while (rc == EINTR)
         rc = posix_fallocate(segment->fd, 0, (off_t)segment->size);
     if (rc != 0)
-        return problem_set(why, -rc, "cannot reserve %llu MiB of shared memory (%s): %s; lower `memory` or `slots`",
-                           (unsigned long long)(segment->size >> 20), segment_kind_name(segment->kind), strerror(rc));
+        return problem_set(
+            why, -rc, "cannot reserve %llu MiB of shared memory (%s): %s; %s",
+            (unsigned long long)(segment->size + (1 << 20) - 1) >> 20, segment_kind_name(segment->kind), strerror(rc),
+            rc == EFBIG ? "raise the limit on the size of files (LimitFSIZE=, `ulimit -f`)" : "lower `memory` or `slots`");
     segment->map = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
     if (segment->map == MAP_FAILED) {
         segment->map = NULL;

@@ -103,6 +103,22 @@ static void run_ram(const void *arg)
     check_small(peak_of_children(), "resident memory");
 }
 
+static void small_files(void)
+{
+    const struct rlimit limit = { 8 * MIB, 8 * MIB };
+
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit: %s", strerror(errno));
+}
+
+/* A limit that is not one on memory, but counts for files in it. */
+static void run_fsize(const void *arg)
+{
+    daemon_prepare = small_files;
+    expect_refusal(recipe("workers: 1, memory: 64MiB", "6"),
+                   "cannot reserve 25 MiB of shared memory (memfd): File too large; raise the limit on the size of files "
+                   "(LimitFSIZE=, `ulimit -f`)");
+}
+
 /* ---- a control group ------------------------------------------------------------------------------------------------ */
 
 static struct cgroup group;
@@ -255,7 +271,7 @@ static void run_shm(const void *arg)
     daemon_stop(pfeedd);
     daemon_prepare = shm_of_others;
     expect_refusal(recipe("workers: 1, memory: 64MiB, shm: posix", "6"),
-                   "cannot reserve 24 MiB of shared memory (posix): No space left on device; lower `memory` or `slots`");
+                   "cannot reserve 25 MiB of shared memory (posix): No space left on device; lower `memory` or `slots`");
 }
 
 /* ---- cores ---------------------------------------------------------------------------------------------------------- */
@@ -338,6 +354,7 @@ int main(int argc, char **argv)
 {
     static const struct test tests[] = {
         { "more than the machine's memory", run_ram, NULL },
+        { "a limit on the size of files", run_fsize, NULL },
         { "a group of 256 MiB", run_group, NULL },
         { "limits of v2, and of those above", run_v2, NULL },
         { "/dev/shm of 16 MiB", run_shm, NULL },

@@ -361,6 +361,43 @@ static void run_none(const void *arg)
     daemon_stop(pfeedd);
 }
 
+/* No sample is bad because pfeedd could not open it. */
+static void run_reads(const void *arg)
+{
+    struct plan plan = { .daemon = &daemons[0], .feed = "pictures", .epochs = 1, .history = history_create(8, 64) };
+    struct rlimit few, old;
+    struct trainer *trainer;
+    struct pf_row_feed row;
+    char yaml[512];
+
+    make_place();
+    images_make(place, 64, 2);
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 1, memory: 512MiB, state: none }\nfeeds:\n  pictures:\n"
+             "    source: { type: directory, path: %s }\n    batch: 8\n    fields:\n      image: { decode: image, dtype: uint8,\n"
+             "        transforms: [ random_resized_crop: { size: 32 } ] }\n",
+             place);
+    pfeedd = &daemons[n_daemons++];
+    daemon_start(pfeedd, yaml);
+    CHECK(prlimit(pfeedd->pid, RLIMIT_NOFILE, NULL, &old) == 0, "prlimit: %s", strerror(errno));
+    few = (struct rlimit){ descriptors(pfeedd->pid) + 7, old.rlim_max }; /* for the trainer */
+    CHECK(prlimit(pfeedd->pid, RLIMIT_NOFILE, &few, NULL) == 0, "prlimit: %s", strerror(errno));
+    trainer = trainer_start("trainer", train, &plan);
+    UNTIL((row = feed_now(pfeedd, "pictures")).filling > 0 || row.rows_filled > 0)
+    {
+    }
+    nanosleep(&(struct timespec){ .tv_nsec = 50 * MS }, NULL); /* for some attempts; none would do, too */
+    CHECK(prlimit(pfeedd->pid, RLIMIT_NOFILE, &old, NULL) == 0, "prlimit: %s", strerror(errno));
+    trainer_wait(trainer);
+    history_check(plan.history, "trainer", 1, 8);
+    history_destroy(plan.history);
+    row = feed_now(pfeedd, "pictures");
+    CHECK(row.rows_replaced == 0 && row.rows_masked == 0, "%llu rows were replaced and %llu masked",
+          (unsigned long long)row.rows_replaced, (unsigned long long)row.rows_masked);
+    daemon_stop(pfeedd);
+    remove_folder(place);
+}
+
 /* ---- the clock ------------------------------------------------------------------------------------------------------ */
 
 static char faketime[128];
@@ -443,6 +480,7 @@ int main(int argc, char **argv)
         { "eight at the same instant", run_eight, NULL },
         { "64 descriptors", run_few, NULL },
         { "no descriptor at all", run_none, NULL },
+        { "reads without descriptors", run_reads, NULL },
         { "a clock that jumps", run_clock, NULL },
     };
 

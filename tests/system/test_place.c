@@ -294,10 +294,22 @@ static int open_one(struct pfeed **pf)
     return pfeed_open(pf, &options);
 }
 
+/* A connection on which the daemon has answered, or that it has refused. */
+static int ask(void)
+{
+    struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = PF_STAT_DAEMON };
+    int fd = lane_connect(pfeedd);
+    uint8_t reply[PF_CTL_MAX];
+
+    send(fd, &request, sizeof(request), MSG_NOSIGNAL);
+    recv(fd, reply, sizeof(reply), 0);
+    return fd;
+}
+
 static void run_few(const void *arg)
 {
     struct pfeed *consumers[64];
-    int n = 0, rc = 0;
+    int n = 0, rc = 0, idle[10];
 
     daemon_prepare = few_descriptors;
     start("");
@@ -306,12 +318,16 @@ static void run_few(const void *arg)
     note("%d consumers", n);
     CHECK(n >= 4 && rc == -EMFILE, "with 64 descriptors %d consumers, and then %d: %s", n, rc, pfeed_error(NULL));
     for (int again = 0; again < 20; again++) {
-        CHECK(open_one(&consumers[n]) == -EMFILE, "there is room all of a sudden");
+        if (again >= 10) /* from here on there is soon no descriptor for a connection either */
+            idle[again - 10] = ask();
+        CHECK(open_one(&consumers[n]) == -EMFILE, "there is room all of a sudden: %s", pfeed_error(NULL));
         CHECK(strcmp(pfeed_error(NULL),
                      "pfeedd has no file descriptor left (its limit is 64, a consumer takes 7): close some trainers, or start "
                      "pfeedd with a higher limit (LimitNOFILE= of its unit, `ulimit -n` of a shell)") == 0,
               "who finds no descriptor hears: %s", pfeed_error(NULL));
     }
+    for (int i = 0; i < 10; i++)
+        close(idle[i]);
     for (int i = 0; i < n; i++)
         must_done(consumers[i], must_next(consumers[i]));
     pfeed_close(consumers[--n]);
@@ -462,6 +478,7 @@ static void run_clock(const void *arg)
     start("");
     trainer_wait(trainer_start("trainer", step_through, slept));
     CHECK(*slept < (uint64_t)scaled_ns(10 * SECOND), "600 steps took %llu ms", (unsigned long long)(*slept / 1000000));
+    machine_write(place, "clock", "+300000000");
     snprintf(maps, sizeof(maps), "/proc/%d/maps", pfeedd->pid);
     CHECK(file_has(maps, "libfaketime"), "libfaketime is not there");
     stat_daemon(pfeedd, &row);

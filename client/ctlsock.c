@@ -93,8 +93,17 @@ int ctlsock_connect(const char *path, int64_t deadline_ns, struct sentence *why)
             }
             rc = sentence_set(why, -ETIMEDOUT, "pfeedd at %s does not take connections; is it stopped?", path);
         } else if (errno == ENOENT || errno == ECONNREFUSED) {
-            rc = sentence_set(why, -errno, "no pfeedd at %s (%s); start it, or name its socket by --socket or $PFEED_SOCKET",
-                              path, errno == ENOENT ? "no such socket" : "the socket is of a daemon that has gone");
+            rc = sentence_set(
+                why, -errno,
+                "no pfeedd at %s (%s); start it (one of your own: `pfeedd --user`), or name the socket of one that runs: "
+                "options.socket, --socket or $PFEED_SOCKET",
+                path, errno == ENOENT ? "no such socket" : "the socket is of a daemon that has gone");
+        } else if (errno == EACCES) {
+            rc = sentence_set(
+                why, -errno,
+                "pfeedd at %s is not for you: its socket, or a folder on the way, is closed to uid %u; ask whose it is, "
+                "or start one of your own: `pfeedd --user`",
+                path, geteuid());
         } else {
             rc = sentence_set(why, -errno, "cannot connect to pfeedd at %s: %s", path, strerror(errno));
         }
@@ -102,6 +111,43 @@ int ctlsock_connect(const char *path, int64_t deadline_ns, struct sentence *why)
         return rc;
     }
     return fd;
+}
+
+/* The reply's own failure, if it is one. */
+static int check_reply(const void *message, ssize_t got, struct sentence *why)
+{
+    const struct pf_ctl_head *head = message;
+    const struct pf_ctl_error *error = message;
+
+    if (got == 0)
+        return sentence_set(why, -EPIPE, "pfeedd has closed the connection");
+    if (got < (ssize_t)sizeof(*head) || head->size != (uint32_t)got)
+        return sentence_set(why, -EPROTO, "pfeedd sent a message that is not whole");
+    if (head->version != PF_CTL_VERSION)
+        return sentence_set(why, -EPROTO, "pfeedd speaks protocol %u, this library %u; use the same version on both sides",
+                            head->version, PF_CTL_VERSION);
+    if (head->type == PF_CTL_ERROR) {
+        if (got != (ssize_t)sizeof(*error) || error->code >= 0)
+            return sentence_set(why, -EPROTO, "pfeedd sent an error that is not whole");
+        return sentence_set(why, error->code, "%.*s", (int)sizeof(error->text), error->text);
+    }
+    return (int)got;
+}
+
+/* The daemon has closed the connection; why, where it said that first. */
+static int last_word(int fd, struct sentence *why)
+{
+    struct pf_ctl_error error;
+    struct iovec part = { .iov_base = &error, .iov_len = sizeof(error) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 }; /* no room for descriptors: none are left open */
+    ssize_t got;
+
+    do /* what we sent and it did not read comes back first, as a reset */
+        got = recvmsg(fd, &header, MSG_DONTWAIT);
+    while (got < 0 && (errno == ECONNRESET || errno == EINTR));
+    if (got == (ssize_t)sizeof(error) && error.head.type == PF_CTL_ERROR)
+        return check_reply(&error, got, why);
+    return sentence_set(why, -EPIPE, "pfeedd has closed the connection");
 }
 
 int ctlsock_send(int fd, void *message, uint16_t type, uint32_t size, int64_t deadline_ns, struct sentence *why)
@@ -115,7 +161,7 @@ int ctlsock_send(int fd, void *message, uint16_t type, uint32_t size, int64_t de
         if (send(fd, message, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size)
             return 0;
         if (errno == EPIPE || errno == ECONNRESET)
-            return sentence_set(why, -EPIPE, "pfeedd has closed the connection");
+            return last_word(fd, why);
         if (errno != EAGAIN && errno != EINTR)
             return sentence_set(why, -errno, "cannot send to pfeedd: %s", strerror(errno));
         rc = wait_for(fd, POLLOUT, deadline_ns, why);
@@ -146,27 +192,6 @@ static void take_fds(struct msghdr *header, int *fds, unsigned n_fds)
     }
 }
 
-/* The reply's own failure, if it is one. */
-static int check_reply(const void *message, ssize_t got, struct sentence *why)
-{
-    const struct pf_ctl_head *head = message;
-    const struct pf_ctl_error *error = message;
-
-    if (got == 0)
-        return sentence_set(why, -EPIPE, "pfeedd has closed the connection");
-    if (got < (ssize_t)sizeof(*head) || head->size != (uint32_t)got)
-        return sentence_set(why, -EPROTO, "pfeedd sent a message that is not whole");
-    if (head->version != PF_CTL_VERSION)
-        return sentence_set(why, -EPROTO, "pfeedd speaks protocol %u, this library %u; use the same version on both sides",
-                            head->version, PF_CTL_VERSION);
-    if (head->type == PF_CTL_ERROR) {
-        if (got != (ssize_t)sizeof(*error) || error->code >= 0)
-            return sentence_set(why, -EPROTO, "pfeedd sent an error that is not whole");
-        return sentence_set(why, error->code, "%.*s", (int)sizeof(error->text), error->text);
-    }
-    return (int)got;
-}
-
 int ctlsock_receive(int fd, void *message, uint32_t size, int *fds, unsigned n_fds, int64_t deadline_ns, struct sentence *why)
 {
     union {
@@ -187,7 +212,7 @@ int ctlsock_receive(int fd, void *message, uint32_t size, int *fds, unsigned n_f
         if (got >= 0)
             break;
         if (errno == ECONNRESET)
-            return sentence_set(why, -EPIPE, "pfeedd has closed the connection");
+            return last_word(fd, why);
         if (errno != EAGAIN && errno != EINTR)
             return sentence_set(why, -errno, "cannot receive from pfeedd: %s", strerror(errno));
         rc = wait_for(fd, POLLIN, deadline_ns, why);

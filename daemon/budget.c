@@ -10,11 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
+
+#define FOLDER 4096 /* as long as a path can be */
 
 /* The number in a file of a control group's folder; UINT64_MAX: none, "max", or not there. */
 static uint64_t read_number(const char *folder, const char *file, const char *format)
 {
-    char path[768];
+    char path[FOLDER + 64];
     uint64_t value = UINT64_MAX;
     FILE *from;
 
@@ -44,12 +47,13 @@ static uint64_t read_meminfo(const char *key)
     return kib ? kib * 1024 : UINT64_MAX;
 }
 
-/* The page cache that a group's usage counts, and that the kernel gives back first. */
-static uint64_t inactive_file(const char *folder, const char *key)
+/* The page cache that a group's usage counts and that the kernel gives back, as MemAvailable counts it for the machine. */
+static uint64_t page_cache(const char *folder, bool v2)
 {
-    char path[768], line[160];
-    size_t length = strlen(key);
-    uint64_t value = 0;
+    static const char *const keys[2][2] = { { "total_inactive_file ", "total_active_file " },
+                                            { "inactive_file ", "active_file " } };
+    char path[FOLDER + 64], line[160];
+    uint64_t bytes = 0;
     FILE *from;
 
     snprintf(path, sizeof(path), "%s/memory.stat", folder);
@@ -57,38 +61,36 @@ static uint64_t inactive_file(const char *folder, const char *key)
     if (!from)
         return 0;
     while (fgets(line, sizeof(line), from))
-        if (strncmp(line, key, length) == 0 && line[length] == ' ') {
-            value = strtoull(line + length, NULL, 10);
-            break;
-        }
+        for (int k = 0; k < 2; k++)
+            if (strncmp(line, keys[v2][k], strlen(keys[v2][k])) == 0)
+                bytes += strtoull(line + strlen(keys[v2][k]), NULL, 10);
     fclose(from);
-    return value;
+    return bytes;
 }
 
-static void limit_memory(struct budget_limits *limits, const char *folder, const char *limit_file, const char *usage_file,
-                         const char *inactive_key)
+static void limit_memory(struct budget_limits *limits, const char *folder, const char *limit_file, uint64_t used)
 {
-    uint64_t limit = read_number(folder, limit_file, "%" SCNu64), usage = read_number(folder, usage_file, "%" SCNu64), left;
+    uint64_t limit = read_number(folder, limit_file, "%" SCNu64), left;
 
     if (limit >= UINT64_MAX / 4) /* v1 says "none" by a huge number */
         return;
-    usage = usage == UINT64_MAX ? 0 : usage;
-    usage -= usage > inactive_file(folder, inactive_key) ? inactive_file(folder, inactive_key) : usage;
-    left = limit > usage ? limit - usage : 0;
+    left = limit > used ? limit - used : 0;
     if (limit < limits->total) {
         limits->total = limit;
-        snprintf(limits->total_from, sizeof(limits->total_from), "%.100s/%s", folder, limit_file);
+        snprintf(limits->total_from, sizeof(limits->total_from), "%.*s/%s", (int)sizeof(limits->total_from) - 64, folder,
+                 limit_file);
     }
     if (left < limits->available) {
         limits->available = left;
-        snprintf(limits->available_from, sizeof(limits->available_from), "what is left of %.90s/%s", folder, limit_file);
+        snprintf(limits->available_from, sizeof(limits->available_from), "what is left of %.*s/%s",
+                 (int)sizeof(limits->available_from) - 64, folder, limit_file);
     }
 }
 
 static void limit_cores(double *cores, const char *folder, bool v2)
 {
     double quota = -1, period = 100000;
-    char path[768];
+    char path[FOLDER + 64];
     FILE *from;
 
     if (v2) {
@@ -119,7 +121,7 @@ static void limit_cores(double *cores, const char *folder, bool v2)
 /* Calls for the group of this process and every ancestor of it that is visible here. */
 static void walk(const char *mount, const char *group, void (*each)(const char *folder, bool v2, void *data), bool v2, void *data)
 {
-    char folder[640];
+    char folder[FOLDER];
     size_t root = strlen(mount);
 
     snprintf(folder, sizeof(folder), "%s%s", mount, group);
@@ -147,7 +149,7 @@ static bool lists(const char *controllers, const char *one)
 /* Lines such as "4:memory:/a/b" (v1) and "0::/a/b" (v2). */
 static void walk_groups(const char *controller, void (*each)(const char *folder, bool v2, void *data), void *data)
 {
-    char line[512], mount[128];
+    char line[FOLDER], mount[128];
     FILE *from = fopen("/proc/self/cgroup", "re");
 
     if (!from)
@@ -173,10 +175,13 @@ static void walk_groups(const char *controller, void (*each)(const char *folder,
 
 static void memory_of(const char *folder, bool v2, void *data)
 {
+    uint64_t used = read_number(folder, v2 ? "memory.current" : "memory.usage_in_bytes", "%" SCNu64);
+    uint64_t cache = page_cache(folder, v2);
+
+    used = used == UINT64_MAX || used < cache ? 0 : used - cache;
+    limit_memory(data, folder, v2 ? "memory.max" : "memory.limit_in_bytes", used);
     if (v2)
-        limit_memory(data, folder, "memory.max", "memory.current", "inactive_file");
-    else
-        limit_memory(data, folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file");
+        limit_memory(data, folder, "memory.high", used); /* above it the kernel slows all down until they stand still */
 }
 
 void budget_read(struct budget_limits *limits)
@@ -200,28 +205,34 @@ static void cores_of(const char *folder, bool v2, void *data)
 
 uint32_t budget_cores(void)
 {
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    double cores = online > 0 ? (double)online : 1; /* where the set is too small for the machine */
+    uint32_t whole;
     cpu_set_t set;
-    double cores = 1;
 
     if (sched_getaffinity(0, sizeof(set), &set) == 0)
         cores = CPU_COUNT(&set);
     walk_groups("cpu", cores_of, &cores);
-    return cores <= 1 ? 1 : (uint32_t)(cores + 0.999);
+    whole = (uint32_t)cores;
+    return whole + (cores > whole);
+}
+
+uint64_t budget_mib_up(uint64_t bytes)
+{
+    return (bytes >> 20) + (bytes % (1 << 20) != 0);
 }
 
 int budget_check(const struct budget_limits *limits, uint64_t bytes, uint64_t shared, enum segment_kind kind, struct problem *why)
 {
-    const uint64_t mib = 1 << 20;
-
     if (bytes > limits->available)
         return problem_set(why, -ENOMEM,
                            "%" PRIu64 " MiB are needed (arenas, workers, tables), and only %" PRIu64 " MiB are to be had (%s); "
                            "lower `daemon: memory` or `slots`",
-                           bytes / mib, limits->available / mib, limits->available_from);
+                           budget_mib_up(bytes), limits->available >> 20, limits->available_from);
     if (kind == SEGMENT_POSIX && shared > limits->shm)
         return problem_set(why, -ENOMEM,
                            "the arenas take %" PRIu64 " MiB, and /dev/shm has only %" PRIu64 " MiB free; make it larger, use "
                            "`shm: memfd`, or lower `daemon: memory` or `slots`",
-                           shared / mib, limits->shm / mib);
+                           budget_mib_up(shared), limits->shm >> 20);
     return 0;
 }

@@ -30,7 +30,8 @@ const struct setting config_daemon_table[] = {
     { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto",
       .help = "worker threads; auto: one per core of the cgroup" },
     { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
-      .help = "budget for all arenas, caches and scratch; auto: the smaller of a quarter of the cgroup's limit and 8GiB" },
+      .help = "budget for all arenas, caches and scratch; auto: the smallest of a quarter of the cgroup's limit, 8GiB and, "
+              "where shm is posix, what /dev/shm has free" },
     { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",
       .help = "kind of shared memory; auto: memfd where the kernel can seal it" },
     { "max_consumers", SETTING_INT, DAEMON(max_consumers), "256", 1, 65536, .help = "attached processes at a time" },

@@ -108,9 +108,11 @@ static int join(struct feed *feed, const struct job *job, const struct pf_ctl_at
     if (rc < 0)
         return rc;
     if (job->ranks[request->rank])
-        return problem_set(why, -EBUSY,
-                           "rank %u of job '%s' is there already (pid %ld); end it first, or give the new run a higher `run`",
-                           request->rank, job->name, (long)job->ranks[request->rank]->pid);
+        return problem_set(
+            why, -EBUSY,
+            "rank %u of job '%s' is there already (pid %ld); end that process first, or give all ranks of a new run a higher "
+            "options.run",
+            request->rank, job->name, (long)job->ranks[request->rank]->pid);
     left = &job->left[request->rank];
     if (job->started && (left->epoch || left->step))
         return problem_set(
@@ -149,8 +151,8 @@ static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *
     int rc;
 
     if (request->rank >= request->world)
-        return problem_set(why, -EINVAL, "rank is %u of world %u; ranks count from 0 to world - 1", request->rank,
-                           request->world);
+        return problem_set(why, -EINVAL, "rank is %u, but with world %u ranks are 0 to %u", request->rank, request->world,
+                           request->world - 1);
     if (!*request->job && request->world != 1)
         return problem_set(why, -EINVAL,
                            "world is %u, but no job is named: a private job has world 1; give all ranks the same job name",
@@ -158,8 +160,11 @@ static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *
     if (request->start[0] && strcmp(request->start, "fresh") != 0)
         return problem_set(why, -EOPNOTSUPP, "start '%.60s' is not in this version; use \"fresh\" or none", request->start);
     if (job && request->run < job->run)
-        return problem_set(why, -ESTALE, "run %llu of job '%s' is there; this rank is of run %llu", (unsigned long long)job->run,
-                           job->name, (unsigned long long)request->run);
+        return problem_set(
+            why, -ESTALE,
+            "run %llu of job '%s' is there, newer than this rank's run %llu; end this one, or give all of its ranks a "
+            "higher options.run",
+            (unsigned long long)job->run, job->name, (unsigned long long)request->run);
     *fresh = !job || request->run > job->run;
     if (!*fresh) {
         rc = join(feed, job, request, max_held, why);

@@ -29,10 +29,23 @@ static uint32_t views(uint32_t n_slots)
     return n_slots < 32 ? n_slots : 32;
 }
 
+static uint64_t table_offset(const struct feed *feed)
+{
+    return feed_round_up(sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field), PF_LINE);
+}
+
+static uint64_t slots_offset(const struct feed *feed, uint32_t n_slots)
+{
+    return feed_round_up(table_offset(feed) + n_slots * sizeof(struct pf_slot), PF_PAGE);
+}
+
+uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots)
+{
+    return slots_offset(feed, n_slots) + n_slots * feed->slot_bytes;
+}
+
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers)
 {
-    uint64_t head =
-        sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field) + n_slots * sizeof(struct pf_slot) + PF_LINE;
     uint64_t states = sizeof(void *);
 
     for (uint32_t f = 0; f < feed->n_fields; f++) {
@@ -40,8 +53,8 @@ uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_worker
 
         states += sizeof(void *) + (decode->worker_bytes ? decode->worker_bytes(&feed->fields[f]) : 0);
     }
-    return feed_round_up(head, PF_PAGE) + n_slots * feed->slot_bytes + slots_bytes(n_slots, feed->batch) + n_workers * states +
-           sizeof(*feed) + feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
+    return feed_arena_bytes(feed, n_slots) + slots_bytes(n_slots, feed->batch) + n_workers * states + sizeof(*feed) +
+           feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
            order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
 }
 
@@ -79,29 +92,26 @@ static void describe_fields(const struct feed *feed, struct pf_field *shown)
 
 static int make_arena(struct feed *feed, enum segment_kind kind, struct problem *why)
 {
-    uint64_t fields_offset = sizeof(struct pf_arena);
-    uint64_t table_offset = feed_round_up(fields_offset + feed->n_fields * sizeof(struct pf_field), PF_LINE);
     struct pf_arena *arena;
-    int rc;
+    int rc = segment_create(&feed->segment, kind, feed_arena_bytes(feed, feed->n_slots), PF_ARENA, 0, why);
 
-    feed->slots_offset = feed_round_up(table_offset + feed->n_slots * sizeof(struct pf_slot), PF_PAGE);
-    rc = segment_create(&feed->segment, kind, feed->slots_offset + feed->n_slots * feed->slot_bytes, PF_ARENA, 0, why);
     if (rc < 0)
         return rc;
+    feed->slots_offset = slots_offset(feed, feed->n_slots);
     arena = feed->segment.map;
     arena->n_slots = feed->n_slots;
     arena->n_fields = feed->n_fields;
     arena->batch = feed->batch;
-    arena->fields_offset = fields_offset;
-    arena->table_offset = table_offset;
+    arena->fields_offset = sizeof(*arena);
+    arena->table_offset = table_offset(feed);
     arena->slots_offset = feed->slots_offset;
     arena->slot_bytes = feed->slot_bytes;
     arena->ids_offset = feed->ids_offset;
     arena->used_ids_offset = feed->used_ids_offset;
     arena->flags_offset = feed->flags_offset;
     arena->samples = feed->samples;
-    describe_fields(feed, (struct pf_field *)((uint8_t *)arena + fields_offset));
-    feed->table = (struct pf_slot *)((uint8_t *)arena + table_offset);
+    describe_fields(feed, (struct pf_field *)((uint8_t *)arena + arena->fields_offset));
+    feed->table = (struct pf_slot *)((uint8_t *)arena + arena->table_offset);
     return 0;
 }
 

@@ -96,6 +96,7 @@ struct feeds_env {
  * them; they may be half open where there were errors. */
 void feeds_open(const struct feeds_env *env);
 /* Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. */
+uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots); /* of that, its shared memory */
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers);
 uint64_t feed_codec_bytes(const struct feed *feed);
 /* Makes the arena, the slots, the order's tables and the decoders' states. Any thread, as feed_open. */

@@ -10,6 +10,7 @@
 #include "decode/decode.h"
 #include "deliver/deliver.h"
 #include "feed.h"
+#include "reach.h"
 
 /* All feeds of a configuration while they are opened; one may need the classes of another. */
 struct opening {
@@ -153,6 +154,31 @@ static void tell(const struct feeds_env *env, const char *name)
         __atomic_store_n(env->listing, name, __ATOMIC_RELEASE);
 }
 
+/* Puts behind the sentence what bars the way to the source's paths, if permissions do. */
+static void explain(const struct config_feed *config, struct problem *why)
+{
+    const struct problem told = *why;
+    char text[400];
+
+    for (const struct setting *row = config->source->settings; row->name; row++) {
+        const char *const *paths = (const char *const *)((const char *)config->source_params + row->offset);
+        struct setting_strings list = { 0 };
+
+        if (row->type == SETTING_PATHS)
+            memcpy(&list, paths, sizeof(list));
+        for (uint32_t p = 0; p < list.n + (row->type == SETTING_PATH); p++) {
+            const char *path = row->type == SETTING_PATH ? *paths : list.v[p];
+
+            if (path && reach_barred(path, text, sizeof(text))) {
+                problem_set(why, 0, "%s: %s", told.text, text);
+                why->key = told.key;
+                why->want = told.want;
+                return;
+            }
+        }
+    }
+}
+
 /* Whether the source is open. */
 static bool open_source(struct opening *opening, struct feed *feed)
 {
@@ -180,6 +206,7 @@ static bool open_source(struct opening *opening, struct feed *feed)
     if (rc == -ECANCELED || (why.want >= 0 && any_bad_field(config)))
         return false; /* it follows from what was said already */
     mark = blame(config, &why);
+    explain(config, &why);
     config_error(opening->config, &mark, "feed '%s': %s", config->name, why.text);
     return false;
 }

@@ -9,6 +9,8 @@
 
 #include "feed.h"
 
+#define AGREE "give all ranks the same, and those of a new run a higher options.run"
+
 void deliver_divisors(uint32_t n, char *text, size_t size)
 {
     size_t at = 0;
@@ -182,26 +184,25 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struc
     int rc;
 
     if (request->world != job->world)
-        return problem_set(why, -EINVAL, "job '%s' has world %u, this rank says %u; all ranks of a job must agree", job->name,
-                           job->world, request->world);
+        return problem_set(why, -EINVAL, "job '%s' has world %u, this rank says %u; " AGREE, job->name, job->world,
+                           request->world);
     rc = job->feed->deliver->terms(job->slot_rows, request->world, request->batch, &terms, why);
     if (rc < 0)
         return rc;
     if (terms.batch != job->terms.batch)
-        return problem_set(why, -EINVAL, "job '%s' has batch %u, this rank says %u; all ranks of a job must agree", job->name,
-                           job->terms.batch, terms.batch);
+        return problem_set(why, -EINVAL, "job '%s' has batch %u, this rank says %u; " AGREE, job->name, job->terms.batch,
+                           terms.batch);
     if (seed != job->seed)
-        return problem_set(why, -EINVAL, "job '%s' has seed %llu, this rank says %llu; all ranks of a job must agree", job->name,
+        return problem_set(why, -EINVAL, "job '%s' has seed %llu, this rank says %llu; " AGREE, job->name,
                            (unsigned long long)job->seed, (unsigned long long)seed);
     if (epochs != job->epochs)
-        return problem_set(why, -EINVAL,
-                           "job '%s' runs for %llu epochs, this rank says %llu (0: for ever); all ranks of a job must agree",
-                           job->name, (unsigned long long)job->epochs, (unsigned long long)epochs);
+        return problem_set(why, -EINVAL, "job '%s' runs for %llu epochs, this rank says %llu (0: for ever); " AGREE, job->name,
+                           (unsigned long long)job->epochs, (unsigned long long)epochs);
     if (strcmp(request->local_ranks, job->local_text) != 0)
-        return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; all ranks of a host must agree",
-                           job->name, job->local_text, request->local_ranks);
+        return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; " AGREE, job->name, job->local_text,
+                           request->local_ranks);
     if (skip != job->skip)
-        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; all ranks of a job must agree", job->name,
+        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; " AGREE, job->name,
                            job->skip ? "skip" : "block", skip ? "skip" : "block");
     return 0;
 }

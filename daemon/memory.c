@@ -3,6 +3,7 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "budget.h"
 #include "consumer.h"
@@ -52,7 +53,7 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
             why, -ENOMEM,
             "the feeds need at least %llu MiB (%u workers' scratch and feeds in use %llu MiB, the rest slots), and the budget is "
             "%llu MiB; raise `daemon: memory`, or lower `batch`, `slots` or `workers`",
-            (unsigned long long)(need >> 20) + 1, n_workers, (unsigned long long)(fixed >> 20),
+            (unsigned long long)budget_mib_up(need), n_workers, (unsigned long long)budget_mib_up(fixed),
             (unsigned long long)(daemon->budget >> 20));
     left = daemon->budget - need;
     for (uint32_t f = 0; f < plan->n_feeds; f++) {
@@ -68,18 +69,46 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
     return 0;
 }
 
-static int choose_budget(struct daemon *daemon, const struct budget_limits *limits, struct problem *why)
+/* `shm: auto` says what it has fallen back to, as that protects the arenas less (DESIGN.md section 6). */
+static int choose_shm(struct daemon *daemon, struct problem *why)
+{
+    const int asked = daemon->config->daemon.shm;
+    const bool sealed = segment_seals() == SEGMENT_SEALS_ALL;
+
+    if (asked == CONFIG_SHM_MEMFD && !sealed)
+        return problem_set(
+            why, -EINVAL,
+            "`shm: memfd` needs a kernel that can seal memory against writing (Linux 5.1), and this one cannot; use "
+            "`shm: auto` or `shm: posix`");
+    daemon->shm = asked == CONFIG_SHM_POSIX || !sealed ? SEGMENT_POSIX : SEGMENT_MEMFD;
+    if (asked == CONFIG_SHM_AUTO && !sealed)
+        log_warn(
+            "this kernel cannot seal memory against writing (Linux 5.1): `shm` is posix, which protects batches against other "
+            "users only");
+    if (segment_seals() == SEGMENT_SEALS_NONE)
+        log_warn("this kernel cannot seal the size of memory either (Linux 3.17): only root and uid %u may attach", geteuid());
+    return 0;
+}
+
+int memory_begin(struct daemon *daemon, struct problem *why)
 {
     const struct config_daemon *config = &daemon->config->daemon;
+    struct budget_limits limits;
+    int rc = choose_shm(daemon, why);
 
-    daemon->budget = config->memory ? config->memory : limits->total / 4 < AUTO_MEMORY ? limits->total / 4 : AUTO_MEMORY;
-    daemon->shm = config->shm == CONFIG_SHM_MEMFD   ? SEGMENT_MEMFD
-                  : config->shm == CONFIG_SHM_POSIX ? SEGMENT_POSIX
-                                                    : segment_best();
-    if (daemon->budget <= limits->total)
+    if (rc < 0)
+        return rc;
+    budget_read(&limits);
+    daemon->budget = config->memory;
+    if (!daemon->budget)
+        daemon->budget = limits.total / 4 < AUTO_MEMORY ? limits.total / 4 : AUTO_MEMORY;
+    if (!config->memory && daemon->shm == SEGMENT_POSIX && daemon->budget > limits.shm)
+        daemon->budget = limits.shm;
+    if (daemon->budget <= limits.total)
         return 0;
-    return problem_set(why, -ENOMEM, "`daemon: memory` is %llu MiB, and %s has only %llu MiB; lower it",
-                       (unsigned long long)(daemon->budget >> 20), limits->total_from, (unsigned long long)(limits->total >> 20));
+    return problem_set(why, -ENOMEM, "`daemon: memory` is %llu MiB, more than the %llu MiB of %s; lower it",
+                       (unsigned long long)budget_mib_up(daemon->budget), (unsigned long long)(limits.total >> 20),
+                       limits.total_from);
 }
 
 static void choose_rooms(const struct daemon *daemon, struct memory_plan *plan)
@@ -112,13 +141,9 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
     const uint32_t n_workers = workers_count(daemon->workers);
     uint64_t fixed, more, shared = 0, freed = 0;
     struct budget_limits limits;
-    int rc = 0;
+    int rc;
 
     budget_read(&limits);
-    if (daemon->budget == 0)
-        rc = choose_budget(daemon, &limits, why);
-    if (rc < 0)
-        return rc;
     choose_rooms(daemon, plan);
     fixed = workers_bytes(n_workers, plan->buffer_bytes, plan->codec_bytes);
     more = fixed - workers_used(daemon->workers);
@@ -138,7 +163,7 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
         if (!is_new(feed))
             continue;
         more += feed_bytes(feed, plan->slots[f], n_workers);
-        shared += feed->slot_bytes * plan->slots[f];
+        shared += feed_arena_bytes(feed, plan->slots[f]);
         log_info("feed '%s': %llu samples, %u slots of %.1f MiB", feed->config->name, (unsigned long long)feed->samples,
                  plan->slots[f], (double)feed->slot_bytes / (1 << 20));
     }

@@ -13,7 +13,10 @@ struct memory_plan {
     uint64_t buffer_bytes, codec_bytes; /* out: room that each worker needs */
 };
 
-/* The first time it also sets the daemon's budget and kind of shared memory. Feeds of the daemon that the plan leaves out are
+/* At start, before anything is allocated or listed: sets the daemon's budget and kind of shared memory. -ENOMEM or -EINVAL where
+ * the machine does not have what the configuration says. */
+int memory_begin(struct daemon *daemon, struct problem *why);
+/* Feeds of the daemon that the plan leaves out are
  * taken to end where nobody uses them, and to stay otherwise. -ENOMEM or -EINVAL with the numbers where it does not fit. */
 int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why);
 bool memory_ends(const struct memory_plan *plan, const struct feed *feed); /* the plan leaves it out */

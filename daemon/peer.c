@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -61,11 +62,29 @@ int peer_pidfd(int fd, const struct peer *peer)
     int pidfd = -1;
     socklen_t size = sizeof(pidfd);
 
-    if (peer->pid <= 0)
-        return -1; /* its hang-up will have to do */
     if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
         return pidfd;
-    return (int)syscall(SYS_pidfd_open, peer->pid, 0);
+    pidfd = (int)syscall(SYS_pidfd_open, peer->pid, 0); /* before Linux 6.5 */
+    return pidfd >= 0 ? pidfd : -errno;
+}
+
+int peer_probe(struct problem *why)
+{
+    struct peer self;
+    int pair[2], pidfd;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return problem_set(why, -errno, "cannot make a socket: %s", strerror(errno));
+    self = (struct peer){ .pid = getpid() };
+    pidfd = peer_pidfd(pair[0], &self);
+    close(pair[0]);
+    close(pair[1]);
+    if (pidfd >= 0)
+        return close(pidfd);
+    return problem_set(why, pidfd,
+                       "cannot open a pidfd: %s; pfeedd sees by it that a trainer has died, which needs Linux 5.3, and a sandbox "
+                       "that permits pidfd_open",
+                       strerror(-pidfd));
 }
 
 static bool in_group(const struct peer *peer, gid_t group)

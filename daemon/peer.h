@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "log.h"
+
 struct daemon;
 struct feed;
 
@@ -21,7 +23,9 @@ struct peer {
 /* As it was when it connected. 0, or -errno; peer_fini frees what it found. */
 int peer_read(int fd, struct peer *peer);
 void peer_fini(struct peer *peer);
-/* A pidfd of its process, or -1. */
+/* At start: whether this kernel has pidfds. */
+int peer_probe(struct problem *why);
+/* A pidfd of its process, whose pid is not 0; or -errno. */
 int peer_pidfd(int fd, const struct peer *peer);
 /* Root, and the daemon's own user. */
 bool peer_rules(const struct peer *peer);

@@ -18,6 +18,7 @@
 #include "budget.h"
 #include "chore.h"
 #include "config.h"
+#include "memory.h"
 #include "notify.h"
 #include "reload.h"
 #include "server.h"
@@ -305,7 +306,9 @@ static void choose_state(struct daemon *daemon, bool user)
     daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
     rc = daemon->state ? make_folders(daemon->state) : 0;
     if (rc < 0) {
-        log_info("no folder for state: cannot make %s: %s; sources are listed anew at each start", daemon->state, strerror(-rc));
+        log_warn("no folder for state: cannot make %s: %s; sources are listed anew at each start, unless `daemon: state` names "
+                 "another (or says none)",
+                 daemon->state, strerror(-rc));
         daemon->state = NULL;
     }
 }
@@ -383,6 +386,8 @@ static int serve(struct daemon *daemon, const struct options *options)
     if (rc == 0)
         rc = block_signals(&signals, &why);
     if (rc == 0)
+        rc = memory_begin(daemon, &why);
+    if (rc == 0)
         rc = workers_create(&daemon->workers, n_workers ? (uint32_t)n_workers : budget_cores(), &why);
     if (rc == 0)
         rc = make_loop(daemon, &signals, &work, &why);
@@ -435,6 +440,7 @@ int main(int argc, char **argv)
         return rc < 0 ? EXIT_USAGE : 0;
     log_init(options.level);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG, which can be told, comes instead */
     if (!options.config)
         options.config = default_config(&options, path, sizeof(path));
     rc = config_load(&config, options.config);

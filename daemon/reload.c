@@ -461,22 +461,24 @@ void reload_destroy(struct daemon *daemon)
 int reload_check(struct config *config, FILE *errors)
 {
     struct daemon none = { .config = config };
-    struct change change = {
-        .daemon = &none, .config = config_ref(config), .first = true, .timer = { .fd = -1 }, .errors = errors
-    };
-    struct change *whole = malloc(sizeof(*whole));
-    int rc;
+    struct change *change = calloc(1, sizeof(*change));
+    int rc = -ENOMEM;
 
-    change.report = open_memstream(&change.report_text, &change.report_size);
-    if (!whole || !change.report) {
-        free(whole);
-        config_destroy(config);
-        return -ENOMEM;
+    if (change)
+        change->report = open_memstream(&change->report_text, &change->report_size);
+    if (!change || !change->report) {
+        fputs("no memory to check the configuration\n", errors);
+        free(change);
+        return rc;
     }
-    *whole = change;
-    list(&whole->chore);
-    rc = whole->rc;
-    whole->errors = NULL;
-    destroy(whole);
+    change->daemon = &none;
+    change->config = config_ref(config);
+    change->first = true;
+    change->timer.fd = -1;
+    change->errors = errors;
+    list(&change->chore);
+    rc = change->rc;
+    change->errors = NULL;
+    destroy(change);
     return rc;
 }

@@ -66,8 +66,12 @@ static int no_such_feed(struct connection *connection, const char *name, char te
         nearest_offer(&near, daemon->feeds[f]->config->name);
         snprintf(list + at, sizeof(list) - at, "%s%s", at ? ", " : "", daemon->feeds[f]->config->name);
     }
-    snprintf(text, SENTENCE, "no feed '%s'%s%s%s; there are: %s", name, near.best ? "; did you mean '" : "",
-             near.best ? near.best : "", near.best ? "'?" : "", *list ? list : "none that you may use");
+    if (*list)
+        snprintf(text, SENTENCE, "no feed '%s'%s%s%s; there are: %s", name, near.best ? " (did you mean '" : "",
+                 near.best ? near.best : "", near.best ? "'?)" : "", list);
+    else
+        snprintf(text, SENTENCE, "no feed '%s', nor any that uid %u may use; a feed's `access` names who may", name,
+                 connection->peer.uid);
     return -ENOENT;
 }
 
@@ -80,9 +84,12 @@ static int find_allowed(struct connection *connection, const char *name, const c
     if (!feed)
         return no_such_feed(connection, name, text);
     if (!peer_may(daemon, &connection->peer, feed)) {
-        snprintf(text, SENTENCE, "uid %u may not use feed '%s'; %s", connection->peer.uid, name,
-                 feed->config->access.given ? "its `access` names the users and groups that may"
-                                            : "it has no `access`, so only root and members of group `pfeed` may");
+        snprintf(text, SENTENCE, "uid %u may not use feed '%s': %s", connection->peer.uid, name,
+                 feed->config->access.given
+                     ? "its `access` names neither that user nor one of this process's groups; have one added there (groups "
+                       "joined since the login count after the next one)"
+                     : "it has no `access`, so only root, the daemon's user and members of group `pfeed` may; have an `access` "
+                       "added, or join that group and log in again");
         return -EACCES;
     }
     *out = feed;
@@ -111,6 +118,15 @@ static bool attach_sound(const struct pf_ctl_attach *request)
            request->slow <= PF_SLOW_SKIP && !(request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK));
 }
 
+/* What stands for the consumer's process, if that can be seen from here. */
+static int open_process(const struct connection *connection, struct consumer_peer *peer, struct problem *why)
+{
+    peer->pidfd = peer->pid > 0 ? peer_pidfd(connection->watch.fd, &connection->peer) : -1;
+    if (peer->pid <= 0 || peer->pidfd >= 0)
+        return 0;
+    return problem_set(why, peer->pidfd, "cannot open a pidfd of process %ld: %s", (long)peer->pid, strerror(-peer->pidfd));
+}
+
 /* 0: attached, *reply and fds are to be sent; otherwise the code and the sentence to answer, and nothing has changed. */
 static int try_attach(struct connection *connection, const struct pf_ctl_attach *request, struct pf_ctl_attached *reply,
                       int fds[PF_ATTACH_FDS], char text[SENTENCE])
@@ -126,14 +142,18 @@ static int try_attach(struct connection *connection, const struct pf_ctl_attach 
     rc = limit_check(daemon, &connection->peer, feed, request, &why);
     if (rc < 0)
         goto out;
-    peer.pidfd = peer_pidfd(connection->watch.fd, &connection->peer);
-    if (peer.pidfd < 0 && peer.pid > 0) {
-        rc = problem_set(&why, -ESRCH, "the process that connected has ended, or pidfds cannot be had (Linux 5.3)");
+    if (segment_seals() == SEGMENT_SEALS_NONE && !peer_rules(&connection->peer)) {
+        rc = problem_set(&why, -EPERM,
+                         "the kernel under pfeedd cannot seal shared memory (Linux 3.17), so that only root and the daemon's own "
+                         "user may attach; run your own by `pfeedd --user`");
         goto out;
     }
-    rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, reply, fds, &why);
+    rc = open_process(connection, &peer, &why);
+    if (rc == 0)
+        rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, reply, fds, &why);
     if (rc < 0 && peer.pidfd >= 0)
         close(peer.pidfd);
+    server_exhausted(rc, &why);
 out:
     snprintf(text, SENTENCE, "%s", why.text);
     return rc;

@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
 #define SEALS_WRITABLE (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define SEALS_READONLY (SEALS_WRITABLE | F_SEAL_FUTURE_WRITE)
 
@@ -19,18 +22,34 @@ const char *segment_kind_name(enum segment_kind kind)
     return kind == SEGMENT_MEMFD ? "memfd" : "posix";
 }
 
-enum segment_kind segment_best(void)
+/* Not executable where the kernel knows of that (6.3), as some are set up to make no others. */
+static int make_memfd(void)
 {
-    int fd = memfd_create("pfeed-probe", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    int rc;
+    int fd = memfd_create("pfeed", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+    return fd < 0 && errno == EINVAL ? memfd_create("pfeed", MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
+}
+
+static enum segment_seals probe_seals(void)
+{
+    enum segment_seals seals = SEGMENT_SEALS_NONE;
+    int fd = make_memfd();
 
     if (fd < 0)
-        return SEGMENT_POSIX;
-    rc = ftruncate(fd, PF_PAGE);
-    if (rc == 0)
-        rc = fcntl(fd, F_ADD_SEALS, SEALS_READONLY);
+        return seals;
+    if (ftruncate(fd, PF_PAGE) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
+        seals = fcntl(fd, F_ADD_SEALS, SEALS_READONLY) == 0 ? SEGMENT_SEALS_ALL : SEGMENT_SEALS_SIZE;
     close(fd);
-    return rc == 0 ? SEGMENT_MEMFD : SEGMENT_POSIX;
+    return seals;
+}
+
+enum segment_seals segment_seals(void)
+{
+    static atomic_int known = -1;
+
+    if (atomic_load(&known) < 0)
+        atomic_store(&known, (int)probe_seals());
+    return (enum segment_seals)atomic_load(&known);
 }
 
 /* A second, read-only description of the same memory: consumers must not get one that was opened for writing. */
@@ -44,7 +63,7 @@ static int reopen_readonly(int fd)
 
 static int open_memfd(struct segment *segment, struct problem *why)
 {
-    segment->fd = memfd_create("pfeed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    segment->fd = make_memfd();
     if (segment->fd < 0)
         return problem_set(why, -errno, "cannot make a memfd: %s", strerror(errno));
     /* Else another uid, holding the read-only descriptor, could open it again for writing through /proc. */
@@ -79,8 +98,10 @@ static int reserve(struct segment *segment, struct problem *why)
     while (rc == EINTR)
         rc = posix_fallocate(segment->fd, 0, (off_t)segment->size);
     if (rc != 0)
-        return problem_set(why, -rc, "cannot reserve %llu MiB of shared memory (%s): %s; lower `memory` or `slots`",
-                           (unsigned long long)(segment->size >> 20), segment_kind_name(segment->kind), strerror(rc));
+        return problem_set(
+            why, -rc, "cannot reserve %llu MiB of shared memory (%s): %s; %s",
+            (unsigned long long)(segment->size + (1 << 20) - 1) >> 20, segment_kind_name(segment->kind), strerror(rc),
+            rc == EFBIG ? "raise the limit on the size of files (LimitFSIZE=, `ulimit -f`)" : "lower `memory` or `slots`");
     segment->map = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
     if (segment->map == MAP_FAILED) {
         segment->map = NULL;
@@ -97,33 +118,41 @@ static int reserve(struct segment *segment, struct problem *why)
     return 0;
 }
 
+/* Seals it, and opens what consumers get. */
+static int seal(struct segment *segment, int consumers_write, struct problem *why)
+{
+    int seals = consumers_write || segment_seals() == SEGMENT_SEALS_SIZE ? SEALS_WRITABLE : SEALS_READONLY;
+
+    if (segment->kind == SEGMENT_MEMFD && fcntl(segment->fd, F_ADD_SEALS, seals) != 0)
+        return problem_set(why, -errno, "cannot seal a memfd: %s; try `shm: posix`", strerror(errno));
+    if (consumers_write) {
+        if (segment->reader >= 0)
+            close(segment->reader);
+        segment->reader = fcntl(segment->fd, F_DUPFD_CLOEXEC, 0);
+    } else if (segment->kind == SEGMENT_MEMFD) {
+        segment->reader = reopen_readonly(segment->fd);
+    }
+    return segment->reader >= 0 ? 0 : problem_set(why, -errno, "cannot open shared memory again: %s", strerror(errno));
+}
+
 int segment_create(struct segment *out, enum segment_kind kind, uint64_t size, enum pf_segment_kind content, int consumers_write,
                    struct problem *why)
 {
-    struct segment segment = { .kind = consumers_write || content == PF_GRANT_PAGE ? SEGMENT_MEMFD : kind,
-                               .size = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE,
-                               .fd = -1,
-                               .reader = -1 };
+    struct segment segment = { .kind = kind, .size = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE, .fd = -1, .reader = -1 };
     struct pf_head *head;
     int rc;
 
+    if (content != PF_ARENA) /* a lane: sealed wherever that can be, whatever `shm` says */
+        segment.kind = segment_seals() == SEGMENT_SEALS_NONE ? SEGMENT_POSIX : SEGMENT_MEMFD;
     rc = segment.kind == SEGMENT_MEMFD ? open_memfd(&segment, why) : open_posix(&segment, why);
     if (rc < 0)
         goto fail;
     rc = reserve(&segment, why);
     if (rc < 0)
         goto fail;
-    if (segment.kind == SEGMENT_MEMFD) {
-        if (fcntl(segment.fd, F_ADD_SEALS, consumers_write ? SEALS_WRITABLE : SEALS_READONLY) != 0) {
-            rc = problem_set(why, -errno, "cannot seal a memfd: %s; try `shm: posix`", strerror(errno));
-            goto fail;
-        }
-        segment.reader = consumers_write ? fcntl(segment.fd, F_DUPFD_CLOEXEC, 0) : reopen_readonly(segment.fd);
-        if (segment.reader < 0) {
-            rc = problem_set(why, -errno, "cannot open a memfd for reading: %s", strerror(errno));
-            goto fail;
-        }
-    }
+    rc = seal(&segment, consumers_write, why);
+    if (rc < 0)
+        goto fail;
     head = segment.map;
     *head = (struct pf_head){ .version = PF_VERSION, .kind = content, .size = segment.size };
     *out = segment;

@@ -10,6 +10,8 @@
 #include "log.h"
 
 enum segment_kind { SEGMENT_MEMFD, SEGMENT_POSIX };
+/* What this kernel can seal: nothing; the size (Linux 3.17); also against being opened again for writing (5.1). */
+enum segment_seals { SEGMENT_SEALS_NONE, SEGMENT_SEALS_SIZE, SEGMENT_SEALS_ALL };
 
 struct segment {
     void *map;     /* read and write */
@@ -19,14 +21,15 @@ struct segment {
     enum segment_kind kind;
 };
 
-/* consumers_write: their descriptor may write but not resize (a return page; always a memfd). The memory is zero but for the
+/* consumers_write: their descriptor may write but not resize (a return page; lanes are memfds wherever anything can be sealed;
+ * where nothing can, only those may have one who could end the daemon anyway). The memory is zero but for the
  * head, whose magic segment_publish stores. */
 int segment_create(struct segment *segment, enum segment_kind kind, uint64_t size, enum pf_segment_kind content,
                    int consumers_write, struct problem *why);
 void segment_publish(struct segment *segment);
 void segment_destroy(struct segment *segment); /* of a zeroed one: nothing */
-/* memfd where the kernel has seals, else posix. */
-enum segment_kind segment_best(void);
+/* Any thread. */
+enum segment_seals segment_seals(void);
 const char *segment_kind_name(enum segment_kind kind);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -222,16 +223,34 @@ static bool have_spare(struct server *server)
     return server->spare >= 0;
 }
 
-/* No descriptor is left: takes the one who waits and closes it, or the loop would come back here for ever. Where the spare one
- * cannot be had back (others were quicker), the next one could not be refused, and nobody is listened to until it can. */
-static void refuse_one(struct server *server)
+void server_exhausted(int code, struct problem *why)
 {
-    int fd;
+    struct rlimit limit = { 0 };
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (code == -EMFILE)
+        problem_set(why, code,
+                    "pfeedd has no file descriptor left (its limit is %llu, a consumer takes 7): close some trainers, or start "
+                    "pfeedd with a higher limit (LimitNOFILE= of its unit, `ulimit -n` of a shell)",
+                    (unsigned long long)limit.rlim_cur);
+    else if (code == -ENFILE)
+        problem_set(why, code, "this machine has no file descriptor left for pfeedd; close something, or raise fs.file-max");
+}
+
+/* No descriptor is left: takes the one who waits, says so and closes it, or the loop would come back here for ever. Where the
+ * spare one cannot be had back (others were quicker), the next one could not be refused, and nobody is listened to until it can. */
+static void refuse_one(struct server *server, int code)
+{
+    struct connection connection = { .watch = { .fd = -1 } };
+    struct problem why;
 
     close(server->spare);
-    fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
+    connection.watch.fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (connection.watch.fd >= 0) {
+        server_exhausted(code, &why);
+        connection_send_error(&connection, code, why.text);
+        close(connection.watch.fd);
+    }
     if (have_spare(server))
         return;
     loop_remove(server->daemon->loop, &server->listen);
@@ -279,7 +298,7 @@ static void on_connect(struct watch *watch, uint32_t events)
     (void)events;
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE)
-            refuse_one(server);
+            refuse_one(server, -errno);
         return;
     }
     connection = calloc(1, sizeof(*connection));
@@ -322,6 +341,9 @@ int server_create(struct server **out, struct daemon *daemon, int fd, struct pro
         rc = problem_set(why, -errno, "cannot make a timer: %s", strerror(errno));
         goto fail;
     }
+    rc = peer_probe(why);
+    if (rc < 0)
+        goto fail;
     rc = loop_add(daemon->loop, &server->timer, 0);
     if (rc == 0)
         rc = loop_add(daemon->loop, &server->listen, 0);

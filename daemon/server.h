@@ -49,6 +49,9 @@ void server_destroy(struct server *server);
 void server_tell(struct connection *connection, const char *sentence);
 void server_close(struct connection *connection);
 
+/* Where code says that descriptors ran out: the sentence for whoever is refused. Any other code: nothing. */
+void server_exhausted(int code, struct problem *why);
+
 /* stat.c: fills one message with rows of `what` from number `from` on. Returns the message's size; *next = 0: that was all. */
 size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf_ctl_stat *request, uint32_t from, uint32_t *next,
                  uint8_t message[PF_CTL_MAX]);

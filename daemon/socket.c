@@ -60,6 +60,12 @@ int socket_path(const char *given, bool user, char *path, size_t size, struct pr
     return 0;
 }
 
+static const char *elsewhere(bool user)
+{
+    return user ? "make room for it there, or use --socket PATH in another folder"
+                : "make room for it there, or use --user (your own folder) or --socket PATH";
+}
+
 /* Whoever holds the lock may remove a dead daemon's socket and bind its own. */
 int socket_lock(const char *socket_path, bool user, int *lock, struct problem *why)
 {
@@ -77,12 +83,11 @@ int socket_lock(const char *socket_path, bool user, int *lock, struct problem *w
     if (slash && slash != folder) {
         *slash = 0;
         if (mkdir(folder, user ? 0700 : 0755) != 0 && errno != EEXIST)
-            return problem_set(why, -errno, "cannot make the folder %s: %s; use --user or --socket PATH", folder,
-                               strerror(errno));
+            return problem_set(why, -errno, "cannot make the folder %s: %s; %s", folder, strerror(errno), elsewhere(user));
     }
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
-        return problem_set(why, -errno, "cannot open the lock %s: %s; use --user or --socket PATH", path, strerror(errno));
+        return problem_set(why, -errno, "cannot open the lock %s: %s; %s", path, strerror(errno), elsewhere(user));
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         got = pread(fd, text, sizeof(text) - 1, 0);
         text[got > 0 ? strcspn(text, "\n") : 0] = 0;
@@ -102,6 +107,7 @@ int socket_lock(const char *socket_path, bool user, int *lock, struct problem *w
 int socket_listen(const char *path, bool user, int *out, struct problem *why)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
+    struct stat there;
     mode_t mask;
     int fd, rc;
 
@@ -112,12 +118,16 @@ int socket_listen(const char *path, bool user, int *out, struct problem *why)
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return problem_set(why, -errno, "cannot make a socket: %s", strerror(errno));
+    if (lstat(path, &there) == 0 && !S_ISSOCK(there.st_mode)) {
+        close(fd);
+        return problem_set(why, -EEXIST, "%s is there and is not a socket; remove it, or use --socket PATH", path);
+    }
     unlink(path);
     mask = umask(user ? 0177 : 0111); /* each feed's `access` decides who may use it */
     rc = bind(fd, (struct sockaddr *)&address, sizeof(address));
     umask(mask);
     if (rc != 0 || listen(fd, 128) != 0) {
-        rc = problem_set(why, -errno, "cannot listen at %s: %s", path, strerror(errno));
+        rc = problem_set(why, -errno, "cannot listen at %s: %s; %s", path, strerror(errno), elsewhere(user));
         close(fd);
         return rc;
     }

@@ -105,9 +105,11 @@ static struct room *room_create(uint64_t buffer_size, uint64_t codec_size)
 
 /* ---- one row -------------------------------------------------------------------------------------------------------- */
 
+/* Of the storage, or ours and not the sample's: descriptors and memory that others hold just now. */
 static bool transient(int rc)
 {
-    return rc == -EIO || rc == -ESTALE || rc == -ETIMEDOUT || rc == -EINTR || rc == -EAGAIN;
+    return rc == -EIO || rc == -ESTALE || rc == -ETIMEDOUT || rc == -EINTR || rc == -EAGAIN || rc == -EMFILE || rc == -ENFILE ||
+           rc == -ENOMEM;
 }
 
 /* Reads a part, again and again for read_retry where the error may pass. */

@@ -11,7 +11,7 @@ export PATH
 build_packages="gcc g++ libc6-dev meson ninja-build pkg-config python3 libyaml-dev libjpeg62-turbo-dev librandom123-dev
 libsystemd-dev libcmocka-dev libxxhash-dev"
 # shellcheck disable=SC2034
-test_packages="clang python3-pil python3-numpy python3-yaml util-linux groff-base man-db systemd
+test_packages="clang faketime python3-pil python3-numpy python3-yaml util-linux groff-base man-db systemd
 libseccomp2"
 
 as_root() {

@@ -12,8 +12,8 @@ static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct del
     (void)world;
     deliver_divisors(slot_rows, fit, sizeof(fit));
     if (wanted && slot_rows % wanted != 0)
-        return problem_set(why, -EINVAL, "batch %u does not divide the feed's batch of %u rows; these do: %s", wanted, slot_rows,
-                           fit);
+        return problem_set(why, -EINVAL, "the feed's batch of %u rows does not divide by options.batch %u: let it be one of %s",
+                           slot_rows, wanted, fit);
     out->batch = wanted ? wanted : slot_rows;
     out->stride = out->batch;
     out->alone = true;

@@ -11,13 +11,14 @@ static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct del
 
     deliver_divisors(slot_rows, fit, sizeof(fit));
     if (wanted && slot_rows % wanted != 0)
-        return problem_set(why, -EINVAL, "batch %u does not divide the feed's batch of %u rows; these do: %s", wanted, slot_rows,
-                           fit);
+        return problem_set(why, -EINVAL, "the feed's batch of %u rows does not divide by options.batch %u: let it be one of %s",
+                           slot_rows, wanted, fit);
     if (!wanted && slot_rows % world != 0)
-        return problem_set(why, -EINVAL,
-                           "world %u does not divide the feed's batch of %u rows; these do: %s; or give options.batch, rows per "
-                           "rank and step",
-                           world, slot_rows, fit);
+        return problem_set(
+            why, -EINVAL,
+            "the feed's batch of %u rows does not divide by world %u: let world be one of %s, or give options.batch, "
+            "the rows of each rank's step, as one of these",
+            slot_rows, world, fit);
     out->batch = wanted ? wanted : slot_rows / world;
     out->stride = (uint64_t)out->batch * world;
     out->alone = false;

@@ -41,13 +41,15 @@ static bool find_place(int *connection)
 {
     struct pf_ctl_stat request = { .head = { PF_CTL_VERSION, PF_CTL_STAT, sizeof(request) }, .what = PF_STAT_DAEMON };
     struct pollfd answer = { .events = POLLIN };
-    uint8_t reply[PF_CTL_MAX];
-    bool sent;
+    union {
+        struct pf_ctl_head head;
+        uint8_t bytes[PF_CTL_MAX];
+    } reply;
 
     *connection = answer.fd = lane_connect(&pfeedd);
-    sent = send(*connection, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request);
+    send(*connection, &request, sizeof(request), MSG_NOSIGNAL); /* refused before it: fails, and what follows says why */
     CHECK(poll(&answer, 1, (int)(scaled_ns(10 * SECOND) / MS)) == 1, "the daemon neither answers nor refuses");
-    if (sent && recv(*connection, reply, sizeof(reply), 0) > 0)
+    if (recv(*connection, &reply, sizeof(reply), 0) > 0 && reply.head.type == PF_CTL_ROWS)
         return true;
     close(*connection);
     return false;
@@ -173,7 +175,8 @@ static void run_descriptors(const void *arg)
     check_calm();
     lane_return(&lane, 1, lane_take(&lane, 1)); /* who is attached goes on */
     CHECK(send(waiting, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
-    CHECK(recv(waiting, &reply, sizeof(reply), 0) == sizeof(reply) && reply.head.type == PF_CTL_ERROR && reply.code < 0,
+    CHECK(recv(waiting, &reply, sizeof(reply), 0) == sizeof(reply) && reply.head.type == PF_CTL_ERROR && reply.code == -EMFILE &&
+              strstr(reply.text, "LimitNOFILE="),
           "an attach without descriptors said %d: %.200s", reply.code, reply.text);
     limit_descriptors(old);
     close(waiting);

@@ -74,10 +74,10 @@ static void run_newer(const void *arg)
         olds[i] = trainer_start("old", be_old, &plans[i]);
     }
     word_await(&shared->holding, 2);
-    expect_refusal(old, -EBUSY, "give the new run a higher `run`");
+    expect_refusal(old, -EBUSY, "a new run a higher options.run");
     new = old;
     new.run = 0;
-    expect_refusal(new, -ESTALE, "run 1 of job 'j' is there; this rank is of run 0");
+    expect_refusal(new, -ESTALE, "run 1 of job 'j' is there, newer than this rank's run 0");
     new.run = 2;
     new.batch = 3;
     expect_refusal(new, -EINVAL, "3");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See worker.h. The main thread appends fillings of slots to a queue; a worker looks through the queue from its oldest entry and
- * claims rows by the slot's own word, which tells one filling from the next, so that a stale entry does no harm. No
- * malloc, log, lock or system call between claim and row but what the source needs; a bad sample takes the slow path.
+ * claims rows by the slot's own word, which tells one filling from the next, so that a stale entry does no harm. row.c makes the
+ * rows.
  */
 #include "worker.h"
 
@@ -16,29 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bad.h"
-#include "decode/decode.h"
 #include "feed.h"
-#include "random.h"
+#include "row.h"
 
-#define REPLACE_TRIES  32
-#define RETRY_FIRST_MS 10
-#define RETRY_LAST_MS  500
-#define QUEUE          (2 * WORKERS_SLOTS)
-#define READ_PAST      64 /* bytes behind the read buffer, for codecs that look a word ahead */
+#define QUEUE (2 * WORKERS_SLOTS)
 
 struct entry { /* a filling of a slot */
     struct feed *feed;
     struct slot *slot;
     uint32_t generation;
-};
-
-/* A worker's memory for one row at a time, of the most that any feed needs. */
-struct room {
-    uint8_t *buffer; /* of the source's reads */
-    size_t buffer_size;
-    void *codec; /* of the decoders, one after another */
-    size_t codec_size;
 };
 
 struct worker {
@@ -65,165 +51,12 @@ struct workers {
     struct worker *workers;
 };
 
-/* ---- memory --------------------------------------------------------------------------------------------------------- */
-
-static void room_destroy(struct room *room)
-{
-    if (!room)
-        return;
-    free(room->buffer);
-    free(room->codec);
-    free(room);
-}
-
-/* Touched here, so that no worker stops for a page later; whole pages, as read() copies faster to them. */
-static void *touched(uint64_t size)
-{
-    size_t whole = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE;
-    void *memory = aligned_alloc(PF_PAGE, whole);
-
-    if (memory)
-        memset(memory, 0, whole);
-    return memory;
-}
-
-static struct room *room_create(uint64_t buffer_size, uint64_t codec_size)
-{
-    struct room *room = calloc(1, sizeof(*room));
-
-    if (!room)
-        return NULL;
-    room->buffer_size = buffer_size;
-    room->codec_size = codec_size;
-    room->buffer = touched(buffer_size + READ_PAST);
-    room->codec = touched(codec_size + 1);
-    if (room->buffer && room->codec)
-        return room;
-    room_destroy(room);
-    return NULL;
-}
-
-/* ---- one row -------------------------------------------------------------------------------------------------------- */
-
-/* Of the storage, or ours and not the sample's: descriptors and memory that others hold just now. */
-static bool transient(int rc)
-{
-    return rc == -EIO || rc == -ESTALE || rc == -ETIMEDOUT || rc == -EINTR || rc == -EAGAIN || rc == -EMFILE || rc == -ENFILE ||
-           rc == -ENOMEM;
-}
-
-/* Reads a part, again and again for read_retry where the error may pass. */
-static int read_part(struct worker *worker, struct feed *feed, uint64_t id, uint32_t part, struct sample_value *value,
-                     struct problem *why)
-{
-    int64_t until_ns = 0, pause_ms = RETRY_FIRST_MS;
-
-    for (;;) {
-        int rc = feed->config->source->read(feed->source, id, part, worker->room->buffer, worker->room->buffer_size, value, why);
-        struct timespec pause = { pause_ms / 1000, pause_ms % 1000 * 1000000 };
-
-        if (rc >= 0 || !transient(rc))
-            return rc;
-        if (until_ns == 0)
-            until_ns = feed_now_ns() + feed->config->read_retry_ms * 1000000;
-        if (feed_now_ns() + pause_ms * 1000000 > until_ns || __atomic_load_n(&worker->all->stopping, __ATOMIC_RELAXED))
-            return rc;
-        nanosleep(&pause, NULL);
-        pause_ms = pause_ms * 2 < RETRY_LAST_MS ? pause_ms * 2 : RETRY_LAST_MS;
-    }
-}
-
-/* All fields of sample key->id into row `row` of the slot. */
-static int fill_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row, const struct row_key *key,
-                    struct problem *why)
-{
-    struct sample_value value = { 0 };
-    uint32_t have = UINT32_MAX; /* the part that value is of */
-    int64_t start = feed_now_ns(), now, read_ns = 0, decode_ns = 0;
-    uint64_t bytes = 0;
-    int rc = 0;
-
-    for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
-        const struct field *field = &feed->fields[f];
-
-        if (field->part != have) {
-            rc = read_part(worker, feed, key->id, field->part, &value, why);
-            if (rc < 0)
-                break;
-            have = field->part;
-            bytes += value.size;
-            now = feed_now_ns();
-            read_ns += now - start;
-            start = now;
-        }
-        rc = field->decode->row(feed->states[worker->number][f], worker->room->codec, field, &value, key,
-                                slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
-        now = feed_now_ns();
-        decode_ns += now - start;
-        start = now;
-    }
-    FEED_ADD(feed, read_ns, (uint64_t)read_ns);
-    FEED_ADD(feed, decode_ns, (uint64_t)decode_ns);
-    FEED_ADD(feed, read_bytes, bytes);
-    return rc;
-}
-
-static void zero_row(struct feed *feed, struct slot *slot, uint32_t row)
-{
-    for (uint32_t f = 0; f < feed->n_fields; f++)
-        memset(slot->base + feed->field_offsets[f] + row * feed->fields[f].row_bytes, 0, feed->fields[f].row_bytes);
-}
-
 static void call_main(const struct workers *all)
 {
     const uint64_t one = 1;
     ssize_t written = write(all->event, &one, sizeof(one));
 
     assert(written == sizeof(one)); /* a counter that the main thread empties */
-}
-
-/* The scheduled sample is bad: another one, chosen by the same pure key, or none. */
-static void replace_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row, struct row_key key,
-                        uint64_t *used_id, uint8_t *flags, struct problem *why)
-{
-    uint64_t scheduled = key.id;
-
-    if (bad_scheduled(feed, scheduled, key.epoch, why->text))
-        call_main(worker->all);
-    for (uint32_t t = 0; feed->config->on_error == CONFIG_REPLACE && t < REPLACE_TRIES; t++) {
-        struct draw draw;
-
-        key.id = scheduled;
-        draw_init(&draw, &key, "row.replace", t);
-        key.id = draw_below(&draw, feed->samples);
-        if (key.id == scheduled)
-            continue;
-        if (fill_row(worker, feed, slot, row, &key, why) >= 0) {
-            *used_id = key.id;
-            *flags |= PF_ROW_REPLACED;
-            FEED_ADD(feed, rows_replaced, 1);
-            return;
-        }
-        bad_note(feed, key.id, key.epoch, why->text);
-    }
-    zero_row(feed, slot, row);
-    *flags |= PF_ROW_MASKED;
-    FEED_ADD(feed, rows_masked, 1);
-}
-
-static void do_row(struct worker *worker, struct feed *feed, struct slot *slot, uint32_t row)
-{
-    uint64_t position = slot->index * feed->batch + row, length = order_length(feed->order, slot->epoch);
-    uint64_t *ids = (uint64_t *)(slot->base + feed->ids_offset), *used_ids = (uint64_t *)(slot->base + feed->used_ids_offset);
-    struct row_key key = { .seed = slot->seed, .epoch = slot->epoch };
-    uint8_t *flags = slot->base + feed->flags_offset + row;
-    struct problem why;
-
-    *flags = position >= length ? PF_ROW_PADDED : 0;
-    order_at(slot->view, position % length, &key.id, &key.occurrence);
-    ids[row] = used_ids[row] = key.id;
-    if (fill_row(worker, feed, slot, row, &key, &why) < 0)
-        replace_row(worker, feed, slot, row, key, &used_ids[row], flags, &why);
 }
 
 /* ---- claiming ------------------------------------------------------------------------------------------------------- */
@@ -276,7 +109,9 @@ static bool work_once(struct worker *worker)
     if (found) {
         take_room(worker);
         for (uint32_t i = 0; i < count; i++)
-            do_row(worker, entry.feed, entry.slot, entry.slot->rows[first + i]);
+            if (row_make(&(struct row_maker){ worker->room, worker->number, &all->stopping }, entry.feed, entry.slot,
+                         entry.slot->rows[first + i]))
+                call_main(all);
         FEED_ADD(entry.feed, rows_filled, count);
         if (slot_rows_done(entry.slot, count))
             call_main(all);
@@ -381,8 +216,7 @@ uint32_t workers_count(const struct workers *all)
 
 uint64_t workers_bytes(uint32_t n_workers, uint64_t buffer_size, uint64_t codec_size)
 {
-    return QUEUE * sizeof(struct entry) +
-           n_workers * (sizeof(struct worker) + sizeof(struct room) + buffer_size + READ_PAST + codec_size);
+    return QUEUE * sizeof(struct entry) + n_workers * (sizeof(struct worker) + room_bytes(buffer_size, codec_size));
 }
 
 uint64_t workers_used(const struct workers *all)
@@ -472,12 +306,13 @@ int workers_create(struct workers **out, uint32_t n_workers, struct problem *why
     sem_init(&all->work, 0, 0);
     sem_init(&all->ended, 0, 0);
     all->capacity = QUEUE;
-    all->queue = touched(all->capacity * sizeof(*all->queue));
+    all->queue = aligned_alloc(PF_LINE, all->capacity * sizeof(*all->queue));
     all->workers = aligned_alloc(PF_LINE, n_workers * sizeof(*all->workers));
     if (!all->queue || !all->workers || all->event < 0) {
         rc = problem_set(why, -ENOMEM, "no memory for %u workers", n_workers);
         goto fail;
     }
+    memset(all->queue, 0, all->capacity * sizeof(*all->queue)); /* faults it in, too */
     memset(all->workers, 0, n_workers * sizeof(*all->workers));
     rc = start_workers(all, n_workers, why);
     if (rc == 0) {

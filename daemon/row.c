@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* See row.h. */
+#include "row.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bad.h"
+#include "decode/decode.h"
+#include "feed.h"
+#include "random.h"
+
+#define REPLACE_TRIES  32
+#define RETRY_FIRST_MS 10
+#define RETRY_LAST_MS  500
+#define READ_PAST      64 /* bytes behind the read buffer, for codecs that look a word ahead */
+
+/* ---- memory --------------------------------------------------------------------------------------------------------- */
+
+void room_destroy(struct room *room)
+{
+    if (!room)
+        return;
+    free(room->buffer);
+    free(room->codec);
+    free(room);
+}
+
+/* Touched here, so that no worker stops for a page later; whole pages, as read() copies faster to them. */
+static void *touched(uint64_t size)
+{
+    size_t whole = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE;
+    void *memory = aligned_alloc(PF_PAGE, whole);
+
+    if (memory)
+        memset(memory, 0, whole);
+    return memory;
+}
+
+struct room *room_create(uint64_t buffer_size, uint64_t codec_size)
+{
+    struct room *room = calloc(1, sizeof(*room));
+
+    if (!room)
+        return NULL;
+    room->buffer_size = buffer_size;
+    room->codec_size = codec_size;
+    room->buffer = touched(buffer_size + READ_PAST);
+    room->codec = touched(codec_size + 1);
+    if (room->buffer && room->codec)
+        return room;
+    room_destroy(room);
+    return NULL;
+}
+
+uint64_t room_bytes(uint64_t buffer_size, uint64_t codec_size)
+{
+    return sizeof(struct room) + buffer_size + READ_PAST + codec_size;
+}
+
+/* ---- one row -------------------------------------------------------------------------------------------------------- */
+
+/* Of the storage, or ours and not the sample's: descriptors and memory that others hold just now. */
+static bool transient(int rc)
+{
+    return rc == -EIO || rc == -ESTALE || rc == -ETIMEDOUT || rc == -EINTR || rc == -EAGAIN || rc == -EMFILE || rc == -ENFILE ||
+           rc == -ENOMEM;
+}
+
+/* Reads a part, again and again for read_retry where the error may pass. */
+static int read_part(const struct row_maker *maker, struct feed *feed, uint64_t id, uint32_t part, struct sample_value *value,
+                     struct problem *why)
+{
+    int64_t until_ns = 0, pause_ms = RETRY_FIRST_MS;
+
+    for (;;) {
+        int rc = feed->config->source->read(feed->source, id, part, maker->room->buffer, maker->room->buffer_size, value, why);
+        struct timespec pause = { pause_ms / 1000, pause_ms % 1000 * 1000000 };
+
+        if (rc >= 0 || !transient(rc))
+            return rc;
+        if (until_ns == 0)
+            until_ns = feed_now_ns() + feed->config->read_retry_ms * 1000000;
+        if (feed_now_ns() + pause_ms * 1000000 > until_ns || __atomic_load_n(maker->stopping, __ATOMIC_RELAXED))
+            return rc;
+        nanosleep(&pause, NULL);
+        pause_ms = pause_ms * 2 < RETRY_LAST_MS ? pause_ms * 2 : RETRY_LAST_MS;
+    }
+}
+
+/* All fields of sample key->id into row `row` of the slot. */
+static int fill_row(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row, const struct row_key *key,
+                    struct problem *why)
+{
+    struct sample_value value = { 0 };
+    uint32_t have = UINT32_MAX; /* the part that value is of */
+    int64_t start = feed_now_ns(), now, read_ns = 0, decode_ns = 0;
+    uint64_t bytes = 0;
+    int rc = 0;
+
+    for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
+        const struct field *field = &feed->fields[f];
+
+        if (field->part != have) {
+            rc = read_part(maker, feed, key->id, field->part, &value, why);
+            if (rc < 0)
+                break;
+            have = field->part;
+            bytes += value.size;
+            now = feed_now_ns();
+            read_ns += now - start;
+            start = now;
+        }
+        rc = field->decode->row(feed->states[maker->worker][f], maker->room->codec, field, &value, key,
+                                slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
+        now = feed_now_ns();
+        decode_ns += now - start;
+        start = now;
+    }
+    FEED_ADD(feed, read_ns, (uint64_t)read_ns);
+    FEED_ADD(feed, decode_ns, (uint64_t)decode_ns);
+    FEED_ADD(feed, read_bytes, bytes);
+    return rc;
+}
+
+static void zero_row(struct feed *feed, struct slot *slot, uint32_t row)
+{
+    for (uint32_t f = 0; f < feed->n_fields; f++)
+        memset(slot->base + feed->field_offsets[f] + row * feed->fields[f].row_bytes, 0, feed->fields[f].row_bytes);
+}
+
+/* The scheduled sample is bad: another one, chosen by the same pure key, or none. True: the feed has failed. */
+static bool replace_row(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row, struct row_key key,
+                        uint64_t *used_id, uint8_t *flags, struct problem *why)
+{
+    uint64_t scheduled = key.id;
+    bool failed = bad_scheduled(feed, scheduled, key.epoch, why->text);
+
+    for (uint32_t t = 0; feed->config->on_error == CONFIG_REPLACE && t < REPLACE_TRIES; t++) {
+        struct draw draw;
+
+        key.id = scheduled;
+        draw_init(&draw, &key, "row.replace", t);
+        key.id = draw_below(&draw, feed->samples);
+        if (key.id == scheduled)
+            continue;
+        if (fill_row(maker, feed, slot, row, &key, why) >= 0) {
+            *used_id = key.id;
+            *flags |= PF_ROW_REPLACED;
+            FEED_ADD(feed, rows_replaced, 1);
+            return failed;
+        }
+        bad_note(feed, key.id, key.epoch, why->text);
+    }
+    zero_row(feed, slot, row);
+    *flags |= PF_ROW_MASKED;
+    FEED_ADD(feed, rows_masked, 1);
+    return failed;
+}
+
+bool row_make(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row)
+{
+    uint64_t position = slot->index * feed->batch + row, length = order_length(feed->order, slot->epoch);
+    uint64_t *ids = (uint64_t *)(slot->base + feed->ids_offset), *used_ids = (uint64_t *)(slot->base + feed->used_ids_offset);
+    struct row_key key = { .seed = slot->seed, .epoch = slot->epoch };
+    uint8_t *flags = slot->base + feed->flags_offset + row;
+    struct problem why;
+
+    *flags = position >= length ? PF_ROW_PADDED : 0;
+    order_at(slot->view, position % length, &key.id, &key.occurrence);
+    ids[row] = used_ids[row] = key.id;
+    if (fill_row(maker, feed, slot, row, &key, &why) >= 0)
+        return false;
+    return replace_row(maker, feed, slot, row, key, &used_ids[row], flags, &why);
+}

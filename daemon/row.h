@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* One row: its sample is read, decoded and transformed into the slot, or replaced where it is bad. Called by worker.c, on any
+ * worker. No malloc, log, lock or system call but what the source needs; a bad sample takes the slow path. */
+#ifndef PFEED_ROW_H
+#define PFEED_ROW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct feed;
+struct slot;
+
+/* A worker's memory for one row at a time, of the most that any feed needs. */
+struct room {
+    uint8_t *buffer; /* of the source's reads */
+    size_t buffer_size;
+    void *codec; /* of the decoders, one after another */
+    size_t codec_size;
+};
+
+struct room *room_create(uint64_t buffer_size, uint64_t codec_size); /* all touched; NULL: no memory */
+void room_destroy(struct room *room);
+uint64_t room_bytes(uint64_t buffer_size, uint64_t codec_size);
+
+struct row_maker {
+    const struct room *room;
+    uint32_t worker;      /* its number, for the decoders' states */
+    const bool *stopping; /* atomic: no read is tried again */
+};
+
+/* Writes row `row` of the slot, which the worker has claimed. True: its sample is bad, and the feed has failed with it. */
+bool row_make(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row);
+
+#endif

@@ -54,12 +54,12 @@ static int told_end(struct pfeed *pf)
 /* The next grant, or PFEED_EPOCH where the steps that would have closed the epoch were skipped (slow: skip). */
 static int take(struct pfeed *pf, struct pf_grant *grant, int timeout_ms)
 {
+    const bool closed = __atomic_load_n(&pf->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN;
     int rc;
 
-    if (pf->kept) {
+    if (__builtin_expect(pf->kept && !closed, 0)) {
         *grant = pf->kept_grant;
-    } else if (__builtin_expect(__atomic_load_n(&pf->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN, 0) ||
-               !pf_grants_take(pf->grants, pf->returns, &pf->next, grant)) {
+    } else if (__builtin_expect(closed, 0) || !pf_grants_take(pf->grants, pf->returns, &pf->next, grant)) {
         rc = wait_take(pf, grant, timeout_ms); /* `closed` is set before anything that was granted becomes void */
         if (rc < 0)
             return rc;

@@ -123,6 +123,7 @@ bool chores_stop(struct chores *chores, int limit_ms)
     chores->stopping = true;
     pthread_mutex_unlock(&chores->lock);
     sem_post(&chores->work);
+    limit_ms = limit_ms > 0 ? limit_ms : 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += limit_ms % 1000 * 1000000L;
     until.tv_sec += limit_ms / 1000 + until.tv_nsec / 1000000000L;

@@ -177,6 +177,16 @@ static int choose_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *
     return make_job(feed, uid, request, job, max_held, out, why);
 }
 
+/* Asked once: it reads a file. */
+static long get_nprocs_once(void)
+{
+    static long n;
+
+    if (n == 0)
+        n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n;
+}
+
 static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS])
 {
     *reply = (struct pf_ctl_attached){
@@ -187,8 +197,7 @@ static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, 
         .batch = c->job->terms.batch,
         .world_batch = (uint32_t)c->job->terms.stride,
         .max_held = c->max_held,
-        .spin_ns =
-            sysconf(_SC_NPROCESSORS_ONLN) > 4 ? 10000 : 0, /* where cores are scarce, the one that spins holds up a worker */
+        .spin_ns = get_nprocs_once() > 4 ? 10000 : 0, /* where cores are scarce, the one that spins holds up a worker */
         .version = PFEED_VERSION,
     };
     fds[PF_FD_ARENA] = c->feed->segment.reader;

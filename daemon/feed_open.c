@@ -247,11 +247,11 @@ static void check_samples(struct opening *opening, const struct feed *feed)
         return;
     mark = config_mark_of(config_feed_table, config->marks, "batch");
     if (config->tail == CONFIG_TAIL_DROP)
-        config_error(opening->config, &mark,
-                     "feed '%s': 'batch' is %lld, but there are %llu samples, so that 'tail: drop' leaves nothing; give at most "
-                     "%llu, or 'tail: pad'",
-                     config->name, (long long)config->batch, (unsigned long long)feed->samples,
-                     (unsigned long long)feed->samples);
+        config_warning(
+            opening->config, &mark,
+            "feed '%s': 'batch' is %lld, but there are %llu samples, so that 'tail: drop' leaves nothing, and only jobs "
+            "with an options.batch of their own can attach; give at most %llu, or 'tail: pad'",
+            config->name, (long long)config->batch, (unsigned long long)feed->samples, (unsigned long long)feed->samples);
     else
         config_warning(opening->config, &mark,
                        "feed '%s': 'batch' is %lld, but there are %llu samples, so that no batch is ever full; %llu would do",

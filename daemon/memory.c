@@ -19,6 +19,13 @@ bool memory_ends(const struct memory_plan *plan, const struct feed *feed)
     return true;
 }
 
+uint32_t memory_workers(const struct daemon *daemon)
+{
+    const int64_t given = daemon->config->daemon.workers;
+
+    return given ? (uint32_t)given : budget_cores();
+}
+
 void memory_count(struct daemon *daemon)
 {
     daemon->used = workers_used(daemon->workers);
@@ -136,15 +143,68 @@ static int check_slots(const struct daemon *daemon, const struct memory_plan *pl
                        WORKERS_SLOTS);
 }
 
+/* Where nobody said how many, one a core, as long as what they need is half of the budget at the most. */
+static void choose_workers(struct daemon *daemon, const struct memory_plan *plan)
+{
+    const uint32_t wanted = memory_workers(daemon);
+    uint32_t n = wanted;
+
+    while (!daemon->config->daemon.workers && n > 1 &&
+           workers_bytes(n, plan->buffer_bytes, plan->codec_bytes) > daemon->budget / 2)
+        n--;
+    if (n < wanted)
+        log_warn("%u workers, though there are %u cores: each needs %llu MiB, mostly for pictures up to max_pixels and "
+                 "max_progressive, and the budget is %llu MiB; raise `daemon: memory`, or lower max_progressive",
+                 n, wanted, (unsigned long long)budget_mib_up(plan->buffer_bytes + plan->codec_bytes),
+                 (unsigned long long)(daemon->budget >> 20));
+    workers_choose(daemon->workers, n);
+}
+
+/* What the new feeds take: of all memory, and of it in arenas. */
+static void sum_new(const struct memory_plan *plan, uint32_t n_workers, uint64_t *bytes, uint64_t *shared)
+{
+    *bytes = *shared = 0;
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        if (!is_new(plan->feeds[f]))
+            continue;
+        *bytes += feed_bytes(plan->feeds[f], plan->slots[f], n_workers);
+        *shared += feed_arena_bytes(plan->feeds[f], plan->slots[f]);
+    }
+}
+
+/* Takes a slot from the feed whose arena is the largest. False: all have the least that they can do with. */
+static bool give_up_slot(struct memory_plan *plan)
+{
+    uint64_t most = 0;
+    uint32_t from = 0;
+
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        const struct feed *feed = plan->feeds[f];
+
+        if (!is_new(feed) || plan->slots[f] <= feed_least_slots(feed->config) || feed_arena_bytes(feed, plan->slots[f]) <= most)
+            continue;
+        most = feed_arena_bytes(feed, plan->slots[f]);
+        from = f;
+    }
+    if (most == 0)
+        return false;
+    plan->slots[from]--;
+    plan->feeds[from]->slots_short++;
+    return true;
+}
+
 int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why)
 {
-    const uint32_t n_workers = workers_count(daemon->workers);
-    uint64_t fixed, more, shared = 0, freed = 0;
+    uint64_t fixed, more, bytes, shared, freed = 0;
     struct budget_limits limits;
+    uint32_t n_workers, given_up = 0;
     int rc;
 
     budget_read(&limits);
     choose_rooms(daemon, plan);
+    if (workers_count(daemon->workers) == 0)
+        choose_workers(daemon, plan);
+    n_workers = workers_count(daemon->workers);
     fixed = workers_bytes(n_workers, plan->buffer_bytes, plan->codec_bytes);
     more = fixed - workers_used(daemon->workers);
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
@@ -157,15 +217,23 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
         rc = check_slots(daemon, plan, why);
     if (rc < 0)
         return rc;
-    for (uint32_t f = 0; f < plan->n_feeds; f++) {
-        const struct feed *feed = plan->feeds[f];
-
-        if (!is_new(feed))
-            continue;
-        more += feed_bytes(feed, plan->slots[f], n_workers);
-        shared += feed_arena_bytes(feed, plan->slots[f]);
-        log_info("feed '%s': %llu samples, %u slots of %.1f MiB", feed->config->name, (unsigned long long)feed->samples,
-                 plan->slots[f], (double)feed->slot_bytes / (1 << 20));
+    /* What the machine has, but has not free just now (arenas of a daemon that was killed, still mapped by trainers) is done
+     * without: fewer slots. */
+    for (;; given_up++) {
+        sum_new(plan, n_workers, &bytes, &shared);
+        bytes = more + bytes > freed ? more + bytes - freed : 0;
+        if (bytes <= limits.available || !give_up_slot(plan))
+            break;
     }
-    return budget_check(&limits, more > freed ? more - freed : 0, shared > freed ? shared - freed : 0, daemon->shm, why);
+    rc = budget_check(&limits, bytes, shared > freed ? shared - freed : 0, daemon->shm, why);
+    if (rc < 0)
+        return rc;
+    if (given_up > 0)
+        log_warn("memory is short just now (%s): %u slots fewer; a reload or restart when there is more makes them",
+                 limits.available_from, given_up);
+    for (uint32_t f = 0; f < plan->n_feeds; f++)
+        if (is_new(plan->feeds[f]))
+            log_info("feed '%s': %llu samples, %u slots of %.1f MiB", plan->feeds[f]->config->name,
+                     (unsigned long long)plan->feeds[f]->samples, plan->slots[f], (double)plan->feeds[f]->slot_bytes / (1 << 20));
+    return 0;
 }

@@ -20,6 +20,7 @@ int memory_begin(struct daemon *daemon, struct problem *why);
  * taken to end where nobody uses them, and to stay otherwise. -ENOMEM or -EINVAL with the numbers where it does not fit. */
 int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why);
 bool memory_ends(const struct memory_plan *plan, const struct feed *feed); /* the plan leaves it out */
+uint32_t memory_workers(const struct daemon *daemon);                      /* that the configuration asks for */
 void memory_count(struct daemon *daemon);                                  /* sets its `used` */
 
 #endif

@@ -66,5 +66,5 @@ void notify_reloading(void)
 
 void notify_stopping(void)
 {
-    say("STOPPING=1", 0);
+    say("STOPPING=1", MSG_DONTWAIT);
 }

@@ -341,6 +341,7 @@ static void save(struct chore *chore)
 static bool stop_threads(struct daemon *daemon)
 {
     static struct chore last = { .run = save };
+    const int64_t until_ns = feed_now_ns() + STOP_MS * INT64_C(1000000);
     bool stopped = true;
 
     reload_cancel(daemon);
@@ -350,7 +351,7 @@ static bool stop_threads(struct daemon *daemon)
     }
     if (daemon->chores && stopped)
         chores_add(daemon->chores, &last);
-    if (daemon->chores && !chores_stop(daemon->chores, stopped ? STOP_MS : 0)) {
+    if (daemon->chores && !chores_stop(daemon->chores, stopped ? (int)((until_ns - feed_now_ns()) / 1000000) : 0)) {
         log_warn("listing or memory is stuck; ending without it");
         stopped = false;
     }
@@ -370,7 +371,6 @@ static void destroy(struct daemon *daemon)
 
 static int serve(struct daemon *daemon, const struct options *options)
 {
-    int64_t n_workers = daemon->config->daemon.workers;
     struct watch signals = { .fd = -1 }, work;
     struct problem why = { "" };
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)] = "";
@@ -388,7 +388,7 @@ static int serve(struct daemon *daemon, const struct options *options)
     if (rc == 0)
         rc = memory_begin(daemon, &why);
     if (rc == 0)
-        rc = workers_create(&daemon->workers, n_workers ? (uint32_t)n_workers : budget_cores(), &why);
+        rc = workers_create(&daemon->workers, memory_workers(daemon), &why);
     if (rc == 0)
         rc = make_loop(daemon, &signals, &work, &why);
     if (rc == 0 && !inherited)

@@ -68,6 +68,10 @@ static bool stays(struct change *change, const struct feed *old, const struct co
     else if (changes && *changes)
         fprintf(change->report, "feed '%s' has changed, for new jobs:\n%s", config->name, changes);
     free(changes);
+    if (same && old->slots_short > 0) {
+        fprintf(change->report, "feed '%s' is made again, for new jobs: it had %u slots fewer\n", config->name, old->slots_short);
+        return false;
+    }
     if (same && change->ask.rescan && (!*change->ask.feed || strcmp(change->ask.feed, config->name) == 0)) {
         fprintf(change->report, "feed '%s' is listed anew, for new jobs\n", config->name);
         return false;
@@ -164,9 +168,16 @@ static void destroy(struct change *change)
 /* The sentence of the status, when nothing special is going on. */
 static void say(struct daemon *daemon)
 {
+    uint32_t fewer = 0;
+
     snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %llu of %llu MiB in use", daemon->n_feeds,
              workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20),
              (unsigned long long)(daemon->budget >> 20));
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        fewer += daemon->feeds[f]->slots_short;
+    if (fewer > 0)
+        snprintf(daemon->status + strlen(daemon->status), sizeof(daemon->status) - strlen(daemon->status),
+                 ", %u slots fewer as memory is short", fewer);
     notify_status(daemon->status);
 }
 
@@ -254,9 +265,15 @@ static void publish(struct change *change)
 static void made(struct chore *chore)
 {
     struct change *change = (struct change *)chore;
+    struct problem why;
 
-    if (change->rc == 0)
-        publish(change);
+    if (change->rc == 0) {
+        change->rc = workers_start(change->daemon->workers, &why);
+        if (change->rc == 0)
+            publish(change);
+        else
+            fprintf(change->errors, "%s\n", why.text);
+    }
     end(change);
 }
 

@@ -2,6 +2,7 @@
 /* What the messages of the control socket mean: one function a request, which checks all that the peer wrote and answers.
  * Called by server.c for each message. Main thread. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -317,6 +318,8 @@ static int on_stop(struct connection *connection)
     }
     log_info("pid %ld, uid %u asks to stop", (long)connection->peer.pid, connection->peer.uid);
     connection->daemon->stopping = true;
+    /* Hangs up when the process is gone, and not before: that is what `pfeedctl stop` waits for. Never closed. */
+    connection->daemon->asked_to_stop = fcntl(connection->watch.fd, F_DUPFD_CLOEXEC, 0);
     return send_ok(connection);
 }
 

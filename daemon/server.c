@@ -316,8 +316,13 @@ static void on_connect(struct watch *watch, uint32_t events)
     return;
 fail:
     log_debug("a connection was refused: %s", connection ? "too many" : "no memory");
-    if (connection)
+    if (connection) {
+        connection->watch.fd = fd;
+        connection_send_error(connection, -EUSERS,
+                              "too many are connected to pfeedd, or too many of this user (`daemon: max_consumers`, "
+                              "`user_consumers`); close some, or raise the limits");
         peer_fini(&connection->peer);
+    }
     free(connection);
     close(fd);
 }

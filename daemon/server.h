@@ -32,6 +32,7 @@ struct daemon {
     uint64_t budget, used; /* bytes */
     int64_t start_ns;
     const char *socket;    /* for people */
+    int asked_to_stop;     /* a descriptor of whoever did, or -1 */
     bool stopping, failed; /* failed: the feeds could not be opened at the start */
     bool have_pfeed_group;
     gid_t pfeed_group;

@@ -205,6 +205,7 @@ static void open_claims(struct feed *feed, struct slot *slot)
     for (uint32_t row = 0; row < feed->batch; row++)
         if (slot->mask[row / 64] >> (row % 64) & 1)
             slot->rows[slot->n_rows++] = row;
+    memset(slot->base + feed->flags_offset, PF_ROW_UNFILLED, feed->batch); /* of rows that nobody asks for it stays so */
     set_state(feed, slot, PF_SLOT_FILLING);
     __atomic_store_n(&slot->left, slot->n_rows, __ATOMIC_RELAXED);
     /* Key, rows and left are seen before the word by which workers claim. */

@@ -38,7 +38,8 @@ struct worker {
 };
 
 struct workers {
-    uint32_t n_workers, capacity;     /* capacity: a power of two */
+    uint32_t n_workers, most;         /* that were chosen; that there is a place for */
+    uint32_t capacity;                /* of the queue: a power of two */
     uint64_t buffer_size, codec_size; /* of the largest rooms made so far */
     struct entry *queue;
     /* Main thread writes, workers read. */
@@ -277,14 +278,22 @@ void workers_pass(const struct workers *all)
     }
 }
 
-static int start_workers(struct workers *all, uint32_t n_workers, struct problem *why)
+void workers_choose(struct workers *all, uint32_t n_workers)
 {
-    for (; all->n_workers < n_workers; all->n_workers++) {
-        struct worker *worker = &all->workers[all->n_workers];
+    assert(all->n_workers == 0 && n_workers <= all->most);
+    all->n_workers = n_workers;
+}
+
+int workers_start(struct workers *all, struct problem *why)
+{
+    for (uint32_t w = 0; w < all->n_workers; w++) {
+        struct worker *worker = &all->workers[w];
         int rc;
 
+        if (worker->running)
+            continue;
         worker->all = all;
-        worker->number = all->n_workers;
+        worker->number = w;
         worker->busy = true;
         rc = -pthread_create(&worker->thread, NULL, run, worker);
         if (rc < 0)
@@ -294,35 +303,28 @@ static int start_workers(struct workers *all, uint32_t n_workers, struct problem
     return 0;
 }
 
-int workers_create(struct workers **out, uint32_t n_workers, struct problem *why)
+int workers_create(struct workers **out, uint32_t most, struct problem *why)
 {
     struct workers *all = aligned_alloc(PF_LINE, sizeof(*all));
-    int rc;
 
     if (!all)
         return problem_set(why, -ENOMEM, "no memory for workers");
     memset(all, 0, sizeof(*all));
+    all->most = most;
     all->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sem_init(&all->work, 0, 0);
     sem_init(&all->ended, 0, 0);
     all->capacity = QUEUE;
     all->queue = aligned_alloc(PF_LINE, all->capacity * sizeof(*all->queue));
-    all->workers = aligned_alloc(PF_LINE, n_workers * sizeof(*all->workers));
+    all->workers = aligned_alloc(PF_LINE, most * sizeof(*all->workers));
     if (!all->queue || !all->workers || all->event < 0) {
-        rc = problem_set(why, -ENOMEM, "no memory for %u workers", n_workers);
-        goto fail;
+        workers_destroy(all);
+        return problem_set(why, -ENOMEM, "no memory for %u workers", most);
     }
     memset(all->queue, 0, all->capacity * sizeof(*all->queue)); /* faults it in, too */
-    memset(all->workers, 0, n_workers * sizeof(*all->workers));
-    rc = start_workers(all, n_workers, why);
-    if (rc == 0) {
-        *out = all;
-        return 0;
-    }
-fail:
-    workers_stop(all, 1000);
-    workers_destroy(all);
-    return rc;
+    memset(all->workers, 0, most * sizeof(*all->workers));
+    *out = all;
+    return 0;
 }
 
 bool workers_stop(struct workers *all, int limit_ms)

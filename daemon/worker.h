@@ -15,10 +15,12 @@ struct workers;
 
 #define WORKERS_SLOTS 32768u /* of all feeds together: a slot has at most one entry in the queue that lives */
 
-/* Starts the threads; they have no room for rows yet. */
-int workers_create(struct workers **out, uint32_t n_workers, struct problem *why);
+/* A place for so many; none is there yet. Then, once: how many there shall be; room for them; their threads. */
+int workers_create(struct workers **out, uint32_t most, struct problem *why);
+void workers_choose(struct workers *workers, uint32_t n_workers);
 /* Before the first slot of a feed is posted: room for its reads and codecs. Any thread, one at a time. */
 int workers_make_room(struct workers *workers, uint64_t buffer_size, uint64_t codec_size, struct problem *why);
+int workers_start(struct workers *workers, struct problem *why); /* those that do not run yet. Main thread */
 /* Asks them to stop, waits up to limit_ms. False: some are stuck (in a read) and go on; nothing may be freed then. */
 bool workers_stop(struct workers *workers, int limit_ms);
 void workers_destroy(struct workers *workers); /* after workers_stop said true; or NULL */

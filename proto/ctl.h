@@ -62,6 +62,19 @@ struct pf_ctl_attach {
     uint32_t incompat; /* bits that the client knows: PF_INCOMPAT_KNOWN */
 };
 PF_PIN(pf_ctl_attach, rank, 648);
+PF_PIN(pf_ctl_attach, feed, 8);
+PF_PIN(pf_ctl_attach, job, 72);
+PF_PIN(pf_ctl_attach, local_ranks, 136);
+PF_PIN(pf_ctl_attach, start, 392);
+PF_PIN(pf_ctl_attach, world, 652);
+PF_PIN(pf_ctl_attach, batch, 656);
+PF_PIN(pf_ctl_attach, epochs, 660);
+PF_PIN(pf_ctl_attach, seed, 664);
+PF_PIN(pf_ctl_attach, run, 672);
+PF_PIN(pf_ctl_attach, max_held, 680);
+PF_PIN(pf_ctl_attach, slow, 684);
+PF_PIN(pf_ctl_attach, flags, 688);
+PF_PIN(pf_ctl_attach, incompat, 692);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_attach) == 696, "pf_ctl_attach");
 
 /* The reply's descriptors, in this order. */
@@ -78,6 +91,16 @@ struct pf_ctl_attached {
     char version[32];            /* of the daemon */
 };
 PF_PIN(pf_ctl_attached, batch, 56);
+PF_PIN(pf_ctl_attached, consumer, 8);
+PF_PIN(pf_ctl_attached, arena_size, 16);
+PF_PIN(pf_ctl_attached, samples, 24);
+PF_PIN(pf_ctl_attached, steps, 32);
+PF_PIN(pf_ctl_attached, epoch, 40);
+PF_PIN(pf_ctl_attached, step, 48);
+PF_PIN(pf_ctl_attached, world_batch, 60);
+PF_PIN(pf_ctl_attached, max_held, 64);
+PF_PIN(pf_ctl_attached, spin_ns, 68);
+PF_PIN(pf_ctl_attached, version, 72);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 104, "pf_ctl_attached");
 
 struct pf_ctl_error {
@@ -86,12 +109,15 @@ struct pf_ctl_error {
     uint32_t reserved;
     char text[1008]; /* a sentence and what to do about it */
 };
+PF_PIN(pf_ctl_error, code, 8);
+PF_PIN(pf_ctl_error, text, 16);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_error) == 1024, "pf_ctl_error");
 
 struct pf_ctl_text {
     struct pf_ctl_head head;
     char text[1016];
 };
+PF_PIN(pf_ctl_text, text, 8);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_text) == 1024, "pf_ctl_text");
 
 #define PF_RELOAD_RESCAN 1u /* list the samples anew, also of feeds whose configuration is unchanged */
@@ -102,6 +128,8 @@ struct pf_ctl_reload {
     uint32_t reserved;
     char feed[PF_FEED_NAME]; /* with RESCAN: only this one; "": all */
 };
+PF_PIN(pf_ctl_reload, flags, 8);
+PF_PIN(pf_ctl_reload, feed, 16);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_reload) == 80, "pf_ctl_reload");
 
 struct pf_ctl_report {
@@ -110,6 +138,9 @@ struct pf_ctl_report {
     uint32_t more;
     char text[4080]; /* a part of the lines */
 };
+PF_PIN(pf_ctl_report, code, 8);
+PF_PIN(pf_ctl_report, more, 12);
+PF_PIN(pf_ctl_report, text, 16);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_report) == 4096, "pf_ctl_report");
 
 enum pf_stat_what { PF_STAT_DAEMON = 1, PF_STAT_FEEDS = 2, PF_STAT_SLOTS = 3, PF_STAT_CONSUMERS = 4, PF_STAT_ERRORS = 5 };
@@ -120,6 +151,8 @@ struct pf_ctl_stat {
     uint32_t reserved;
     char feed[PF_FEED_NAME]; /* "": all */
 };
+PF_PIN(pf_ctl_stat, what, 8);
+PF_PIN(pf_ctl_stat, feed, 16);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_stat) == 80, "pf_ctl_stat");
 
 /* A reply's rows follow it: count structs of row_size bytes each, of the kind that was asked for. */
@@ -127,6 +160,10 @@ struct pf_ctl_rows {
     struct pf_ctl_head head;
     uint32_t what, count, row_size, more;
 };
+PF_PIN(pf_ctl_rows, what, 8);
+PF_PIN(pf_ctl_rows, count, 12);
+PF_PIN(pf_ctl_rows, row_size, 16);
+PF_PIN(pf_ctl_rows, more, 20);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_rows) == 24, "pf_ctl_rows");
 
 struct pf_row_daemon { /* PF_STAT_DAEMON: one */
@@ -205,6 +242,23 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 #undef PF_COUNTER
 #undef PF_COUNTER_feed
 #undef PF_COUNTER_consumer
+
+PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1224, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
+PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
+PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
+PF_PIN(pf_row_daemon, pid, 560);
+PF_PIN(pf_row_daemon, wakeups, 624);
+PF_PIN(pf_row_feed, samples, 1064);
+PF_PIN(pf_row_feed, batch, 1088);
+PF_PIN(pf_row_feed, rows_filled, 1128);
+PF_PIN(pf_row_slot, slot, 64);
+PF_PIN(pf_row_slot, holders, 128);
+PF_PIN(pf_row_consumer, consumer, 384);
+PF_PIN(pf_row_consumer, grants, 464);
+PF_PIN(pf_row_error, where, 64);
+PF_PIN(pf_row_error, id, 576);
 
 #define PF_ROWS_FIT(type) ((PF_CTL_MAX - sizeof(struct pf_ctl_rows)) / sizeof(struct type))
 PF_STATIC_ASSERT(PF_ROWS_FIT(pf_row_daemon) >= 1 && PF_ROWS_FIT(pf_row_feed) >= 1 && PF_ROWS_FIT(pf_row_slot) >= 1 &&

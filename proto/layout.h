@@ -72,6 +72,7 @@ struct pf_arena {
     uint64_t reserved[6];
 };
 PF_PIN(pf_arena, n_slots, 64);
+PF_PIN(pf_arena, n_fields, 68);
 PF_PIN(pf_arena, batch, 72);
 PF_PIN(pf_arena, fields_offset, 80);
 PF_PIN(pf_arena, table_offset, 88);
@@ -86,6 +87,7 @@ PF_STATIC_ASSERT(sizeof(struct pf_arena) == 192, "pf_arena");
 #define PF_ROW_PADDED   1u
 #define PF_ROW_REPLACED 2u
 #define PF_ROW_MASKED   4u
+#define PF_ROW_UNFILLED 8u /* nobody asked for it: its bytes are those of an earlier filling, and no grant covers it */
 
 enum pf_layout { PF_LAYOUT_NONE = 0, PF_LAYOUT_CHW = 1, PF_LAYOUT_HWC = 2 };
 
@@ -103,6 +105,8 @@ struct pf_field {
     uint32_t reserved[5];
 };
 PF_PIN(pf_field, dtype_code, 32);
+PF_PIN(pf_field, dtype_bits, 33);
+PF_PIN(pf_field, dtype_lanes, 34);
 PF_PIN(pf_field, ndim, 36);
 PF_PIN(pf_field, shape, 40);
 PF_PIN(pf_field, row_bytes, 104);
@@ -130,7 +134,9 @@ struct pf_slot {
     uint64_t seed;
     uint64_t reserved[3];
 };
+PF_PIN(pf_slot, sequence, 0);
 PF_PIN(pf_slot, state, 8);
+PF_PIN(pf_slot, rows, 12);
 PF_PIN(pf_slot, epoch, 16);
 PF_PIN(pf_slot, index, 24);
 PF_PIN(pf_slot, seed, 32);
@@ -156,10 +162,13 @@ struct pf_grant {
     uint64_t flags; /* PF_GRANT_* */
     uint64_t reserved[2];
 };
+PF_PIN(pf_grant, number, 0);
 PF_PIN(pf_grant, epoch, 8);
 PF_PIN(pf_grant, step, 16);
 PF_PIN(pf_grant, slot, 24);
+PF_PIN(pf_grant, row, 28);
 PF_PIN(pf_grant, rows, 32);
+PF_PIN(pf_grant, valid, 36);
 PF_PIN(pf_grant, flags, 40);
 PF_STATIC_ASSERT(sizeof(struct pf_grant) == 64, "pf_grant");
 
@@ -212,6 +221,7 @@ PF_PIN(pf_return_page, taken, 64);
 PF_PIN(pf_return_page, returned, 128);
 PF_PIN(pf_return_page, waiting, 192);
 PF_PIN(pf_return_page, wait_ns, 256);
+PF_PIN(pf_return_page, waits, 264);
 PF_PIN(pf_return_page, numbers, PF_PAGE);
 PF_STATIC_ASSERT(sizeof(struct pf_return_page) == 2 * PF_PAGE, "pf_return_page");
 

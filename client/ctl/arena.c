@@ -115,15 +115,14 @@ int arena_copy(const struct arena *arena, uint32_t slot, uint32_t row, const str
         /* The sequence is loaded before the state and the rows. */
         uint64_t sequence = __atomic_load_n(&entry->sequence, __ATOMIC_ACQUIRE);
 
-        if (sequence & 1 || __atomic_load_n(&entry->state, __ATOMIC_RELAXED) != PF_SLOT_READY ||
-            __atomic_load_n(&entry->rows, __ATOMIC_RELAXED) <= row)
+        if (sequence & 1 || __atomic_load_n(&entry->state, __ATOMIC_RELAXED) != PF_SLOT_READY)
             return 0;
         *out = (struct arena_row){ .slot = slot, .row = row };
         copy(arena, entry, field, to, out);
         /* The rows are loaded before the sequence is loaded again. */
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (__atomic_load_n(&entry->sequence, __ATOMIC_RELAXED) == sequence)
-            return 1;
+            return !(out->flags & PF_ROW_UNFILLED);
     }
     return 0;
 }

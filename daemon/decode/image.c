@@ -21,7 +21,7 @@ static const struct setting settings[] = {
       "turn pictures upright as their EXIF data say" },
     { "max_pixels", SETTING_INT, offsetof(struct image_params, max_pixels), "64000000", 1, 4e9, NULL,
       "a larger picture is a bad sample" },
-    { "max_progressive", SETTING_INT, offsetof(struct image_params, max_progressive), "8000000", 1, 4e9, NULL,
+    { "max_progressive", SETTING_INT, offsetof(struct image_params, max_progressive), "4000000", 1, 4e9, NULL,
       "pixels; a larger progressive picture is a bad sample, since each worker must keep it whole at 8 bytes a pixel" },
     SETTINGS_END,
 };

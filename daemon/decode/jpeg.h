@@ -37,7 +37,7 @@ struct jpeg_limits {
 };
 
 /* What any picture of several components and one scan takes, however wide. */
-#define JPEG_READER_ROWS (16u << 20)
+#define JPEG_READER_ROWS (12u << 20)
 
 int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits);
 void jpeg_reader_destroy(struct jpeg_reader *reader);

@@ -244,15 +244,14 @@ static void run_division(struct daemon *daemon, const struct kind *kind, const s
         history_destroy(histories[rank]);
 }
 
-/* Lengths 1, kG - 1, kG, kG + 1 for every G that comes up, in both k; not those that would leave nothing of the feed's own batch,
- * which pfeedd does not take (tests/config). */
+/* Lengths 1, kG - 1, kG, kG + 1 for every G that comes up, in both k. */
 static size_t lengths_of(const struct kind *kind, uint64_t group, uint64_t lengths[7])
 {
     const uint64_t all[] = { 1, group - 1, group, group + 1, 3 * group - 1, 3 * group, 3 * group + 1 };
     size_t n = 0;
 
     for (size_t i = 0; i < 7; i++) {
-        bool again = all[i] < (is(kind->tail, "drop") ? BATCH : 1);
+        bool again = all[i] < 1;
 
         for (size_t j = 0; j < n; j++)
             again |= lengths[j] == all[i];

@@ -265,7 +265,7 @@ static void test_choice(void)
 
     make_world(&world, &kinds[1], PF_LAYOUT_CHW, 3);
     table(&world)[4].state = PF_SLOT_FILLING;
-    table(&world)[3].rows = 2;
+    world.base[SLOTS_AT + 3 * SLOT_BYTES + 128 + 2] = PF_ROW_UNFILLED; /* a row in the middle that nobody asked for */
     table(&world)[2].sequence = 9;
     world.rows[1].state = PF_SLOT_FREE;
     fake_start(&fake, answer, &world);

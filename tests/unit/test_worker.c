@@ -82,7 +82,9 @@ static int open_world(void **state)
     pthread_mutex_init(&here.feed.lock, NULL);
     assert_int_equal(feed_start(&here.feed, SLOTS, SEGMENT_MEMFD, 1, &why), 0);
     assert_int_equal(workers_create(&here.workers, 1, &why), 0);
+    workers_choose(here.workers, 1);
     assert_int_equal(workers_make_room(here.workers, 8, 0, &why), 0);
+    assert_int_equal(workers_start(here.workers, &why), 0);
     return 0;
 }
 

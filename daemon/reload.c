@@ -103,6 +103,8 @@ static int open_all(struct change *change)
                                    .progress = &change->progress,
                                    .listing = &change->listing };
 
+    if (change->config->no_memory) /* parts of it may be missing */
+        return config_report(change->config, change->errors);
     for (uint32_t f = 0; f < change->plan.n_feeds && change->config->n_errors == 0; f++) {
         struct feed *old = running_feed(change->daemon, change->config->feeds[f].name);
 
@@ -172,15 +174,19 @@ static void say(struct daemon *daemon)
 static void end(struct change *change)
 {
     struct daemon *daemon = change->daemon;
+    const char *report;
 
     fflush(change->report);
-    if (change->rc == 0)
+    if (change->rc == 0 && change->report_text)
         fputs(change->report_text, change->errors); /* behind warnings */
     fflush(change->errors);
+    report = change->errors_text ? change->errors_text : "";
+    if (change->rc < 0 && !*report) /* where memory is short, so may be that for the words */
+        report = strerror(-change->rc);
     daemon->change = NULL;
     say(daemon);
     if (change->ask.ended)
-        change->ask.ended(change->ask.context, change->rc, change->errors_text);
+        change->ask.ended(change->ask.context, change->rc, report);
     destroy(change);
 }
 
@@ -448,22 +454,24 @@ void reload_destroy(struct daemon *daemon)
 int reload_check(struct config *config, FILE *errors)
 {
     struct daemon none = { .config = config };
-    struct change change = {
-        .daemon = &none, .config = config_ref(config), .first = true, .timer = { .fd = -1 }, .errors = errors
-    };
-    struct change *whole = malloc(sizeof(*whole));
-    int rc;
+    struct change *change = calloc(1, sizeof(*change));
+    int rc = -ENOMEM;
 
-    change.report = open_memstream(&change.report_text, &change.report_size);
-    if (!whole || !change.report) {
-        free(whole);
-        config_destroy(config);
-        return -ENOMEM;
+    if (change)
+        change->report = open_memstream(&change->report_text, &change->report_size);
+    if (!change || !change->report) {
+        fputs("no memory to check the configuration\n", errors);
+        free(change);
+        return rc;
     }
-    *whole = change;
-    list(&whole->chore);
-    rc = whole->rc;
-    whole->errors = NULL;
-    destroy(whole);
+    change->daemon = &none;
+    change->config = config_ref(config);
+    change->first = true;
+    change->timer.fd = -1;
+    change->errors = errors;
+    list(&change->chore);
+    rc = change->rc;
+    change->errors = NULL;
+    destroy(change);
     return rc;
 }

@@ -113,6 +113,7 @@ static void check(const struct player *honest)
 
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
         assert(c->n_out <= PF_RING && c->taken <= c->published);
+        assert(c->state == CONSUMER_ATTACHED || c->n_out <= c->max_held);
         for (uint32_t i = 0; i < c->n_out; i++) {
             assert(c->out[i].slot < feed->n_slots && c->out[i].number < c->published);
             assert(i == 0 || c->out[i].number > c->out[i - 1].number);
@@ -193,13 +194,10 @@ static void scribble(struct player *player, struct bytes *bytes)
 
 static void turn(const struct player *liar)
 {
-    uint64_t tail = is_there(liar) ? liar->c->tail : 0, left = 0;
+    uint64_t tail = is_there(liar) ? liar->c->tail : 0, taken = is_there(liar) ? liar->c->taken : 0;
 
     feed_turn(feed);
-    if (is_there(liar)) {
-        left = liar->c->tail - tail;
-        assert(left <= PF_RING);
-    }
+    assert(!is_there(liar) || (liar->c->tail - tail <= PF_RING && liar->c->taken >= taken));
     feed_arm(feed);
 }
 

@@ -362,13 +362,16 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
     change->ask = *ask;
     change->config = ask->config;
     change->first = ask->config != NULL;
+    change->timer.fd = -1;
     change->errors = open_memstream(&change->errors_text, &change->errors_size);
     change->report = open_memstream(&change->report_text, &change->report_size);
-    rc = start_timer(change);
-    if (!change->errors || !change->report || rc < 0) {
+    rc = !change->errors || !change->report ? -ENOMEM : 0;
+    if (rc == 0)
+        rc = start_timer(change);
+    if (rc < 0) {
         change->config = NULL;
         destroy(change);
-        return problem_set(why, rc < 0 ? rc : -ENOMEM, "no memory or descriptors for a change");
+        return problem_set(why, rc, "cannot begin a change: %s", strerror(-rc));
     }
     daemon->change = change;
     snprintf(daemon->status, sizeof(daemon->status), "the configuration is being read");

@@ -497,15 +497,16 @@ int workers_create(struct workers **out, uint32_t n_workers, struct problem *why
         return problem_set(why, -ENOMEM, "no memory for workers");
     memset(all, 0, sizeof(*all));
     all->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = all->event < 0 ? problem_set(why, -errno, "cannot make an eventfd: %s", strerror(errno)) : 0;
     sem_init(&all->work, 0, 0);
     sem_init(&all->ended, 0, 0);
     all->capacity = QUEUE;
     all->queue = touched(all->capacity * sizeof(*all->queue));
     all->workers = aligned_alloc(PF_LINE, n_workers * sizeof(*all->workers));
-    if (!all->queue || !all->workers || all->event < 0) {
+    if (rc == 0 && (!all->queue || !all->workers))
         rc = problem_set(why, -ENOMEM, "no memory for %u workers", n_workers);
+    if (rc < 0)
         goto fail;
-    }
     memset(all->workers, 0, n_workers * sizeof(*all->workers));
     rc = start_workers(all, n_workers, why);
     if (rc == 0) {

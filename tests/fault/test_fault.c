@@ -200,6 +200,14 @@ static enum outcome judge_left(pid_t pid)
     return *why ? BAD : FINE;
 }
 
+/* Whether what was written says which failure it was. */
+static bool names_failure(void)
+{
+    const struct fault *fault = &stage.page->fault;
+
+    return strstr(output, strerror(fault->code)) || (fault->code == ENOMEM && strstr(output, "memory"));
+}
+
 /* How a process has ended: FINE with status 0, ENDED with another and words about it. */
 static enum outcome judge_end(const struct process *process)
 {
@@ -220,7 +228,7 @@ static enum outcome judge_end(const struct process *process)
         return ENDED; /* libc's own way, which nobody can change */
     if (WEXITSTATUS(status) != 1 && WEXITSTATUS(status) != 78)
         return bad("exit status %d", WEXITSTATUS(status));
-    return *output ? ENDED : bad("exit status %d without a word", WEXITSTATUS(status));
+    return names_failure() ? ENDED : bad("exit status %d, and the failure is not named", WEXITSTATUS(status));
 }
 
 /* An epoch of each feed. One that fails is tried again, and must succeed then, unless calls go on failing. */

@@ -17,10 +17,11 @@
 
 #define PICTURES 4u
 #define NUMBERS  16u
+#define LISTED   3u
 #define TOKENS   8u
 #define WAIT_MS  20000 /* nothing here takes so long but a hang */
 
-const char *const stage_feeds[STAGE_FEEDS] = { "pictures", "numbers", "tokens" };
+const char *const stage_feeds[STAGE_FEEDS] = { "pictures", "numbers", "listed", "tokens" };
 
 static const char yaml[] = "version: 1\n"
                            "daemon: { workers: 1, memory: 64MiB, shm: %s }\n"
@@ -40,7 +41,16 @@ static const char yaml[] = "version: 1\n"
                            "    source: { type: synthetic, rows: 16 }\n"
                            "    batch: 4\n"
                            "    slots: 4\n"
-                           "    fields: { x: { dtype: float32, shape: [8] } }\n";
+                           "    fields: { x: { dtype: float32, shape: [8] } }\n"
+                           "  listed:\n"
+                           "    source: { type: list, path: %s/list.csv }\n"
+                           "    batch: 3\n"
+                           "    slots: 4\n"
+                           "    fields:\n"
+                           "      image: { decode: raw, dtype: uint8, shape: [8] }\n"
+                           "      label: { dtype: int64 }\n";
+
+static const char list[] = "path,label\na,one\nb,two\nc,one\n";
 
 static const char drop_in[] = "feeds:\n"
                               "  tokens:\n"
@@ -73,7 +83,14 @@ static void write_files(const struct stage *stage, const char *shm)
         tokens[i] = (uint16_t)(i * 7);
     snprintf(path, sizeof(path), "%s/some.bin", stage->folder);
     write_file(path, tokens, sizeof(tokens));
-    snprintf(text, sizeof(text), yaml, shm, stage->folder);
+    for (char name = 'a'; name < 'a' + (char)LISTED; name++) {
+        snprintf(path, sizeof(path), "%s/%c", stage->folder, name);
+        memset(text, name, 8);
+        write_file(path, text, 8);
+    }
+    snprintf(path, sizeof(path), "%s/list.csv", stage->folder);
+    write_file(path, list, sizeof(list) - 1);
+    snprintf(text, sizeof(text), yaml, shm, stage->folder, stage->folder);
     write_file(stage->config, text, strlen(text));
     snprintf(path, sizeof(path), "%s/feeds.d", stage->folder);
     CHECK(mkdir(path, 0700) == 0, "cannot make %s: %s", path, strerror(errno));
@@ -110,7 +127,8 @@ void stage_make(struct stage *stage, const char *shm)
     stage->page->fault.call = FAULT_KINDS;
     stage->page->n_rows[0] = PICTURES;
     stage->page->n_rows[1] = NUMBERS;
-    stage->page->n_rows[2] = TOKENS;
+    stage->page->n_rows[2] = LISTED;
+    stage->page->n_rows[3] = TOKENS;
     write_files(stage, shm);
 }
 

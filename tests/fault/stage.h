@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where test_fault plays: a folder with a small configuration (pictures, numbers and tokens), what its rows must be, and an
+/* Where test_fault plays: a folder with a small configuration (pictures, the same by a list, numbers and tokens), what its rows must be, and an
  * epoch of each feed taken and judged. */
 #ifndef FAULT_STAGE_H
 #define FAULT_STAGE_H
@@ -10,7 +10,7 @@
 
 #include "inject.h"
 
-#define STAGE_FEEDS 3u
+#define STAGE_FEEDS 4u
 #define STAGE_ROWS  16u /* of the largest feed */
 
 /* In the file that FAULT_ENV names, behind the fault itself: also a client in a process of its own judges by it. */

@@ -168,12 +168,18 @@ static bool fired(void)
     return __atomic_load_n(&stage.page->fault.fired, __ATOMIC_RELAXED) > 0;
 }
 
+/* An interruption, or less than was asked for: nobody may notice. */
+static bool is_harmless(void)
+{
+    return stage.page->fault.code == EINTR || stage.page->fault.code == FAULT_SHORT;
+}
+
 /* Whether samples may be bad, once it has fired. */
 static bool harms_samples(void)
 {
     uint32_t call = stage.page->fault.call;
 
-    return call == FAULT_read || call == FAULT_open || call == FAULT_stat || call == FAULT_alloc;
+    return !is_harmless() && (call == FAULT_read || call == FAULT_open || call == FAULT_stat || call == FAULT_alloc);
 }
 
 static enum outcome judge_left(pid_t pid)
@@ -394,6 +400,8 @@ static enum outcome play(struct sweep *sweep, uint32_t call, int code, uint64_t 
     *fault = (struct fault){ .call = call, .code = code, .first = k, .count = count, .trace = getenv("PFEED_FAULT_K") != NULL };
     why[0] = 0;
     outcome = sweep->play();
+    if (is_harmless() && outcome != FINE && outcome != BAD)
+        outcome = bad("%s: it was noticed", outcome_names[outcome]);
     if (outcome == BAD && sweep->n_bad++ < PRINTED)
         fprintf(stderr, "    %s: %s number %llu%s, %s: %s\n%s\n", sweep->who, call < FAULT_KINDS ? call_names[call] : "nothing",
                 (unsigned long long)k, count > 1 ? " and all after it" : "", code ? code_name(code) : "-", why, read_output());

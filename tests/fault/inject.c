@@ -75,7 +75,7 @@ static void *look_up(const char *name)
 
 /* ---- which call fails ----------------------------------------------------------------------------------------------- */
 
-/* System calls by hand: what they wrap is watched here. */
+/* System calls by hand: what they wrap is watched here. 0L, as an int leaves half of an argument to chance. */
 __attribute__((constructor)) static void begin(void)
 {
     const char *path = getenv(FAULT_ENV);
@@ -83,7 +83,7 @@ __attribute__((constructor)) static void begin(void)
 
     if (fd < 0)
         return;
-    map = syscall(SYS_mmap, NULL, sizeof(*fault), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    map = syscall(SYS_mmap, NULL, sizeof(*fault), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0L);
     syscall(SYS_close, fd);
     if (map != -1)
         fault = (struct fault *)map; /* NOLINT: an address */

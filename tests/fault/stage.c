@@ -102,7 +102,7 @@ static void write_files(const struct stage *stage, const char *shm)
 struct stage_page *stage_map(const char *path)
 {
     long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
-    long map = syscall(SYS_mmap, NULL, sizeof(struct stage_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    long map = syscall(SYS_mmap, NULL, sizeof(struct stage_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0L);
 
     syscall(SYS_close, fd);
     CHECK(map != -1, "cannot map %s: %s", path, strerror(errno));

@@ -206,12 +206,13 @@ static enum outcome judge_left(pid_t pid)
     return *why ? BAD : FINE;
 }
 
-/* Whether what was written says which failure it was. */
+/* Whether what was written says which failure it was; a thread that finds no memory is told EAGAIN by libc. */
 static bool names_failure(void)
 {
     const struct fault *fault = &stage.page->fault;
 
-    return strstr(output, strerror(fault->code)) || (fault->code == ENOMEM && strstr(output, "memory"));
+    return strstr(output, strerror(fault->code)) ||
+           (fault->code == ENOMEM && (strstr(output, "memory") || strstr(output, strerror(EAGAIN))));
 }
 
 /* How a process has ended: FINE with status 0, ENDED with another and words about it. */

@@ -451,7 +451,7 @@ int main(int argc, char **argv)
     the_daemon.config = config;
     if (options.dump)
         rc = config_report(config, stderr);
-    else if (options.check || config->n_errors > 0)
+    else if (options.check || config->n_errors > 0 || config->no_memory)
         rc = reload_check(config, stderr);
     if (rc < 0) {
         rc = EXIT_CONFIG;

@@ -117,7 +117,7 @@ static bool indented_by_tab(const struct text *text, uint32_t line)
 static void syntax_error(struct reader *reader, const yaml_parser_t *parser, const struct text *text)
 {
     struct config_mark mark;
-    if (parser->error == YAML_MEMORY_ERROR) {
+    if (parser->error == YAML_MEMORY_ERROR || parser->error == YAML_NO_ERROR) { /* some of its failures forget to say */
         reader->no_memory = true;
         return;
     }

@@ -108,6 +108,8 @@ static int open_all(struct change *change)
                                    .progress = &change->progress,
                                    .listing = &change->listing };
 
+    if (change->config->no_memory) /* parts of it may be missing */
+        return config_report(change->config, change->errors);
     for (uint32_t f = 0; f < change->plan.n_feeds && change->config->n_errors == 0; f++) {
         struct feed *old = running_feed(change->daemon, change->config->feeds[f].name);
 
@@ -184,15 +186,19 @@ static void say(struct daemon *daemon)
 static void end(struct change *change)
 {
     struct daemon *daemon = change->daemon;
+    const char *report;
 
     fflush(change->report);
-    if (change->rc == 0)
+    if (change->rc == 0 && change->report_text)
         fputs(change->report_text, change->errors); /* behind warnings */
     fflush(change->errors);
+    report = change->errors_text ? change->errors_text : "";
+    if (change->rc < 0 && !*report) /* where memory is short, so may be that for the words */
+        report = strerror(-change->rc);
     daemon->change = NULL;
     say(daemon);
     if (change->ask.ended)
-        change->ask.ended(change->ask.context, change->rc, change->errors_text);
+        change->ask.ended(change->ask.context, change->rc, report);
     destroy(change);
 }
 
@@ -385,13 +391,16 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
     change->ask = *ask;
     change->config = ask->config;
     change->first = ask->config != NULL;
+    change->timer.fd = -1;
     change->errors = open_memstream(&change->errors_text, &change->errors_size);
     change->report = open_memstream(&change->report_text, &change->report_size);
-    rc = start_timer(change);
-    if (!change->errors || !change->report || rc < 0) {
+    rc = !change->errors || !change->report ? -ENOMEM : 0;
+    if (rc == 0)
+        rc = start_timer(change);
+    if (rc < 0) {
         change->config = NULL;
         destroy(change);
-        return problem_set(why, rc < 0 ? rc : -ENOMEM, "no memory or descriptors for a change");
+        return problem_set(why, rc, "cannot begin a change: %s", strerror(-rc));
     }
     daemon->change = change;
     snprintf(daemon->status, sizeof(daemon->status), "the configuration is being read");

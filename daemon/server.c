@@ -101,6 +101,7 @@ int connection_send(struct connection *connection, void *message, uint16_t type,
     } control = { .bytes = { 0 } };
     struct iovec part = { .iov_base = message, .iov_len = size };
     struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+    ssize_t sent;
 
     *(struct pf_ctl_head *)message = (struct pf_ctl_head){ .version = PF_CTL_VERSION, .type = type, .size = (uint32_t)size };
     if (n_fds > 0) {
@@ -114,7 +115,10 @@ int connection_send(struct connection *connection, void *message, uint16_t type,
         cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
         memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
     }
-    return sendmsg(connection->watch.fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size ? 0 : -errno;
+    do
+        sent = sendmsg(connection->watch.fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)size ? 0 : -errno;
 }
 
 int connection_send_error(struct connection *connection, int code, const char *text)

@@ -306,20 +306,24 @@ int workers_start(struct workers *all, struct problem *why)
 int workers_create(struct workers **out, uint32_t most, struct problem *why)
 {
     struct workers *all = aligned_alloc(PF_LINE, sizeof(*all));
+    int rc;
 
     if (!all)
         return problem_set(why, -ENOMEM, "no memory for workers");
     memset(all, 0, sizeof(*all));
     all->most = most;
     all->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = all->event < 0 ? problem_set(why, -errno, "cannot make an eventfd: %s", strerror(errno)) : 0;
     sem_init(&all->work, 0, 0);
     sem_init(&all->ended, 0, 0);
     all->capacity = QUEUE;
     all->queue = aligned_alloc(PF_LINE, all->capacity * sizeof(*all->queue));
     all->workers = aligned_alloc(PF_LINE, most * sizeof(*all->workers));
-    if (!all->queue || !all->workers || all->event < 0) {
+    if (rc == 0 && (!all->queue || !all->workers))
+        rc = problem_set(why, -ENOMEM, "no memory for %u workers", most);
+    if (rc < 0) {
         workers_destroy(all);
-        return problem_set(why, -ENOMEM, "no memory for %u workers", most);
+        return rc;
     }
     memset(all->queue, 0, all->capacity * sizeof(*all->queue)); /* faults it in, too */
     memset(all->workers, 0, most * sizeof(*all->workers));

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Every test: under gcc release, again under ASan and UBSan, those of suite `threads` again under TSan; clang must compile
-# everything without a warning.
-#   sh deploy/test.sh              or only some of the runs: sh deploy/test.sh release asan tsan clang
+# everything without a warning; and each fuzz target runs for PFEED_FUZZ_SECONDS (default 30), two at a time.
+#   sh deploy/test.sh              or only some of the runs: sh deploy/test.sh release asan tsan clang fuzz
 # The last line is "N passed, N failed, N skipped", over all runs; a run that does not build, or in which no test ran, counts as
 # one failed. Exit code 0 only where tests passed and none failed.
 set -u
@@ -24,14 +24,16 @@ problem() {
 
 trap 'problem interrupted; finish' INT TERM HUP
 
-# build NAME OPTIONS...: sets $folder; 1, counted, where it does not build.
+# build NAME OPTIONS...: sets $folder; 1, counted, where it does not build. Of a build named fuzz only the targets.
 build() {
     name=$1
     shift
     folder=$(build_folder "$name")
     printf '\n== %s: building in %s\n' "$name" "$folder"
     mkdir -p "$folder"
-    configure "$folder" -Dtests=true "$@" >"$folder.log" 2>&1 && meson compile -C "$folder" >>"$folder.log" 2>&1 && return 0
+    # shellcheck disable=SC2046 # words
+    configure "$folder" -Dtests=true "$@" >"$folder.log" 2>&1 &&
+        meson compile -C "$folder" $([ "$name" != fuzz ] || fuzz_targets | cut -d ' ' -f 1) >>"$folder.log" 2>&1 && return 0
     tail -n 60 "$folder.log" >&2
     problem "$name does not build; all of the output is in $folder.log"
     return 1
@@ -90,12 +92,50 @@ tsan_prefix() {
     return 1
 }
 
-[ $# -gt 0 ] || set -- release asan tsan clang
+# The tests of suite fuzz, a line each: name, program, corpora.
+fuzz_targets() {
+    meson introspect --tests "$folder" | python3 -c '
+import json, sys
+for test in json.load(sys.stdin):
+    if "fuzz" in [name.split(":")[-1] for name in test["suite"]]:
+        print(test["name"], *[word for word in test["cmd"] if not word.startswith("-")])'
+}
+
+# fuzz_one NAME PROGRAM CORPORA...: for a while; new inputs go into a folder of their own, what fails is kept and named.
+fuzz_one() {
+    target=$1 program=$2
+    shift 2
+    mkdir -p "$folder/found/$target"
+    "$program" -max_total_time="${PFEED_FUZZ_SECONDS:-30}" -timeout=25 -print_final_stats=1 -artifact_prefix="$folder/found/$target-" \
+        "$folder/found/$target" "$@" >"$folder/found/$target.log" 2>&1 || {
+        grep -v '^#' "$folder/found/$target.log" | tail -n 40 >&2
+        echo "$target has found something: $folder/found/$target.log" >&2
+        return 1
+    }
+    echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/found/$target.log") runs, $(
+        sed -n 's/.*\(cov: [0-9]*\).*/\1/p' "$folder/found/$target.log" | tail -n 1)"
+}
+
+# All of them, two at a time.
+fuzz() {
+    fuzz_targets >"$folder/fuzz-targets"
+    while read -r first && { read -r second || second=; }; do
+        # shellcheck disable=SC2086 # words
+        fuzz_one $first &
+        other=$!
+        # shellcheck disable=SC2086
+        if [ -n "$second" ]; then fuzz_one $second && passed=$((passed + 1)) || failed=$((failed + 1)); fi
+        wait "$other" && passed=$((passed + 1)) || failed=$((failed + 1))
+    done <"$folder/fuzz-targets"
+    [ -s "$folder/fuzz-targets" ] || problem "there are no fuzz targets"
+}
+
+[ $# -gt 0 ] || set -- release asan tsan clang fuzz
 for name in "$@"; do
     case $name in
-    release | asan | tsan | clang) ;;
+    release | asan | tsan | clang | fuzz) ;;
     *)
-        echo "usage: sh deploy/test.sh [release] [asan] [tsan] [clang]" >&2
+        echo "usage: sh deploy/test.sh [release] [asan] [tsan] [clang] [fuzz]" >&2
         exit 2
         ;;
     esac
@@ -130,6 +170,10 @@ for name in "$@"; do
         ;;
     clang)
         CC=clang CXX=clang++ build clang --buildtype=debugoptimized --werror
+        ;;
+    fuzz)
+        CC=clang CXX=clang++ build fuzz --buildtype=debugoptimized -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false || continue
+        fuzz
         ;;
     esac
 done

@@ -81,7 +81,11 @@ int file_slurp(const char *path, size_t limit, char **text, size_t *size, struct
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return problem_set(why, -errno, "cannot open %s: %s; check the path, and that pfeedd may read it", path, strerror(errno));
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+    if (fstat(fd, &st) < 0) {
+        rc = problem_set(why, -errno, "cannot measure %s: %s; try again, or copy it", path, strerror(errno));
+        goto close_file;
+    }
+    if (!S_ISREG(st.st_mode)) {
         rc = problem_set(why, -EINVAL, "%s is not a file; check the path", path);
         goto close_file;
     }

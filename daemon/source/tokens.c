@@ -136,7 +136,11 @@ static int measure(struct source *source, struct file *file, bool keep, bool *is
     int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return problem_set(why, -errno, "cannot open %s: %s; check that pfeedd may read it", file->path, strerror(errno));
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+    if (fstat(fd, &st) < 0) {
+        rc = problem_set(why, -errno, "cannot measure %s: %s; try again, or leave it out", file->path, strerror(errno));
+        goto close_file;
+    }
+    if (!S_ISREG(st.st_mode)) {
         rc = problem_set(why, -EINVAL, "%s is not a file; let 'path' match files only", file->path);
         goto close_file;
     }

@@ -128,6 +128,12 @@ static int look_at_files(struct measure *measure, struct seen *seen, int root, c
     return rc;
 }
 
+/* Whether a path is no good, rather than that it cannot be told. */
+static bool leads_nowhere(int code)
+{
+    return code == ENOENT || code == ENOTDIR || code == EACCES || code == ELOOP || code == ENAMETOOLONG;
+}
+
 static int scan(struct measure *measure, const char *root, const char *const *paths, struct source_progress *progress,
                 struct problem *why)
 {
@@ -135,6 +141,8 @@ static int scan(struct measure *measure, const char *root, const char *const *pa
     struct seen seen = { .room = 0 };
     int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int rc = -ENOMEM;
+    if (fd < 0 && !leads_nowhere(errno)) /* files may be given by absolute paths: a root that is not there need not matter */
+        return problem_set(why, -errno, "cannot open the folder %s: %s", root, strerror(errno));
     watches_init(&measure->folders);
     measure->sizes = calloc(measure->n ? measure->n : 1, sizeof *measure->sizes);
     measure->heads = calloc(measure->n ? measure->n : 1, sizeof *measure->heads);

@@ -330,6 +330,34 @@ static void test_dump_whole(void **state)
     }
 }
 
+/* Whether text has a line or a word `name:`, also where it is commented out. */
+static void expect_key(const char *text, const char *name)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s:", name);
+    for (const char *at = text; (at = strstr(at, key)); at++)
+        if (at > text && strchr(" {,\n", at[-1]))
+            return;
+    fail_msg("deploy/pfeed.yaml has no '%s'", key);
+}
+
+/* It says that it has all keys. */
+static void expect_keys(const char *path)
+{
+    const struct setting *const tables[] = { config_top_table,   config_daemon_table, config_feed_table,  config_shuffle_table,
+                                             config_field_table, config_access_table, config_source_table };
+    char text[32768];
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    assert_true(size > 0 && size < sizeof text - 1 && fclose(file) == 0);
+    text[size] = 0;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        for (const struct setting *row = tables[i]; row->name; row++)
+            if (row->type != SETTING_LATER && strcmp(row->name, "version") != 0)
+                expect_key(text, row->name);
+}
+
 static void test_sample(void **state)
 {
     (void)state;
@@ -342,6 +370,7 @@ static void test_sample(void **state)
     assert_int_equal(rc, 0);
     assert_int_equal(config->n_feeds, 1);
     check_round_trip(config);
+    expect_keys(path);
     free(errors);
     free(path);
 }

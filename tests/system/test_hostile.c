@@ -167,30 +167,34 @@ static enum reason told(struct lane *lane)
     FAIL("the reason is '%s'", text);
 }
 
-/* Small, about right, or anything: what no rule forbids at once goes further. */
-static uint64_t any_word(struct random *random, uint64_t about)
+/* Small, about right, anything, or what is there: what no rule forbids at once goes further. */
+static uint64_t any_word(struct random *random, uint64_t about, uint64_t old)
 {
-    switch (random_below(random, 4)) {
+    switch (random_below(random, 5)) {
     case 0:
         return random_below(random, 4);
     case 1:
         return random_below(random, about + 2);
     case 2:
         return about + random_below(random, 2 * PF_RING) - PF_RING;
-    default:
+    case 3:
         return mix(random_below(random, UINT64_MAX)) >> random_below(random, 64);
+    default:
+        return old;
     }
 }
 
 static void make_noise(struct lane *lane, struct random *random)
 {
+    uint64_t *words = (uint64_t *)lane->returns;
+
     lane_take(lane, random_below(random, MAX_HELD + 1)); /* so that there is something to lie about */
     UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
     {
         uint64_t about = __atomic_load_n(&lane->grants->published, __ATOMIC_ACQUIRE);
 
-        for (size_t at = 0; at < sizeof(*lane->returns); at += 8)
-            __atomic_store_n((uint64_t *)((uint8_t *)lane->returns + at), any_word(random, about), __ATOMIC_RELEASE);
+        for (size_t at = 0; at < sizeof(*lane->returns) / sizeof(*words); at++)
+            __atomic_store_n(&words[at], any_word(random, about, words[at]), __ATOMIC_RELEASE);
         ring_bell(lane);
     }
     told(lane);
@@ -225,9 +229,10 @@ static void play(struct lane *lane, enum trick trick, struct random *random)
         break;
     case TAKEN_BACK: /* the daemon sees 2 at one turn, and less at another */
         lane_take(lane, 2);
+        number = 2;
         UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
         {
-            __atomic_fetch_xor(&lane->returns->taken, 2, __ATOMIC_ACQ_REL);
+            __atomic_store_n(&lane->returns->taken, number ^= 2, __ATOMIC_RELEASE);
             ring_bell(lane);
         }
         break;
@@ -275,7 +280,8 @@ static void be_tricky(void *arg)
         lane_open(&lane, &pfeedd, "spine", MAX_HELD);
         play(&lane, (enum trick)trick, &random);
         reason = told(&lane);
-        CHECK(reason == fits[trick], "trick %u is told: %s", trick, reasons[reason]);
+        /* What was not taken may have been revoked by now: then nothing is out at all. */
+        CHECK(reason == fits[trick] || (trick == UNTAKEN && reason == TOO_MANY), "trick %u is told: %s", trick, reasons[reason]);
         lane_close(&lane);
     }
 }
@@ -329,7 +335,7 @@ static void check_sitter(pid_t pid)
 struct attack {
     const char *name;
     void (*body)(void *arg); /* A_PROCESS rounds */
-    uint64_t least;          /* of each reason, in 1,000 rounds */
+    uint64_t least;          /* of each reason, in all ROUNDS */
 };
 
 static void run_rounds(const void *arg)
@@ -356,7 +362,7 @@ static void run_rounds(const void *arg)
     CHECK(row.dropped == rounds, "%u were dropped, not %u", row.dropped, rounds);
     for (unsigned r = 0; r < REASONS; r++) {
         note("%llu of %u: %s", (unsigned long long)shared->reasons[r], rounds, reasons[r]);
-        CHECK(shared->reasons[r] >= attack->least * rounds / 1000, "too few: the attack does not reach that rule");
+        CHECK(shared->reasons[r] >= attack->least * rounds / ROUNDS, "too few: the attack does not reach that rule");
     }
     word_set(&shared->rise, 1);
     trainer_wait(sitter);
@@ -566,7 +572,7 @@ static void run_messages(const void *arg)
 
 int main(int argc, char **argv)
 {
-    static const struct attack noise = { "noisy", be_noisy, 2 }, tricks = { "tricky", be_tricky, 125 };
+    static const struct attack noise = { "noisy", be_noisy, 5 }, tricks = { "tricky", be_tricky, 1200 };
     static const struct test tests[] = {
         { "10,000 rounds of noise", run_rounds, &noise },
         { "10,000 rounds of tricks", run_rounds, &tricks },

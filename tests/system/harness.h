@@ -5,8 +5,9 @@
  * daemons (daemon.h) and trainers (processes of their own, which run a function of the test), talks with the trainers through
  * shared memory, and waits for conditions, never for time: UNTIL and word_await fail the test at a deadline.
  *
- * Environment: PFEED_DAEMON path of pfeedd; PFEED_MKIMAGES path of mkimages; PFEED_TEST_SCALE multiplies every time limit
- * (sanitizers); PFEED_TEST_SANITIZE the sanitizers in use; PFEED_TEST_SEED of the tests' own randomness.
+ * Environment: PFEED_DAEMON path of pfeedd; PFEED_MKIMAGES path of mkimages; PFEED_PFEEDCTL path of pfeedctl; PFEED_TEST_SCALE
+ * multiplies every time limit (sanitizers); PFEED_TEST_SANITIZE the sanitizers in use; PFEED_TEST_SEED of the tests' own
+ * randomness.
  */
 #ifndef HARNESS_H
 #define HARNESS_H

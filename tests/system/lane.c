@@ -20,16 +20,6 @@ int lane_connect(const struct daemon *daemon)
     return fd;
 }
 
-static void request_attach(struct lane *lane, const char *feed, uint32_t max_held)
-{
-    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) },
-                                     .world = 1,
-                                     .max_held = max_held };
-
-    snprintf(request.feed, sizeof(request.feed), "%s", feed);
-    CHECK(send(lane->connection, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
-}
-
 static void receive_reply(struct lane *lane)
 {
     union {
@@ -50,14 +40,24 @@ static void receive_reply(struct lane *lane)
     lane->reply = message.attached;
 }
 
-void lane_open(struct lane *lane, const struct daemon *daemon, const char *feed, uint32_t max_held)
+void lane_open_as(struct lane *lane, const struct daemon *daemon, const struct pf_ctl_attach *request)
 {
     lane->connection = lane_connect(daemon);
-    request_attach(lane, feed, max_held);
+    CHECK(send(lane->connection, request, sizeof(*request), 0) == sizeof(*request), "send: %s", strerror(errno));
     receive_reply(lane);
     lane->grants = mmap(NULL, sizeof(*lane->grants), PROT_READ, MAP_SHARED, lane->fds[PF_FD_GRANT], 0);
     lane->returns = mmap(NULL, sizeof(*lane->returns), PROT_READ | PROT_WRITE, MAP_SHARED, lane->fds[PF_FD_RETURN], 0);
     CHECK(lane->grants != MAP_FAILED && lane->returns != MAP_FAILED, "mmap: %s", strerror(errno));
+}
+
+void lane_open(struct lane *lane, const struct daemon *daemon, const char *feed, uint32_t max_held)
+{
+    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) },
+                                     .world = 1,
+                                     .max_held = max_held };
+
+    snprintf(request.feed, sizeof(request.feed), "%s", feed);
+    lane_open_as(lane, daemon, &request);
 }
 
 void lane_close(struct lane *lane)
@@ -93,4 +93,13 @@ void lane_await_drop(struct lane *lane)
     {
     }
     CHECK(lane->grants->closed == PF_CLOSED_DROPPED, "closed is %u, not dropped", lane->grants->closed);
+}
+
+void lane_reason(struct lane *lane, char *text, size_t size)
+{
+    struct pf_ctl_error error;
+    ssize_t got = recv(lane->connection, &error, sizeof(error), MSG_DONTWAIT); /* sent before `closed` was set */
+
+    CHECK(got == sizeof(error) && error.head.type == PF_CTL_ERROR, "it is dropped without a reason");
+    snprintf(text, size, "%s", error.text);
 }

@@ -18,6 +18,8 @@ struct lane {
 int lane_connect(const struct daemon *daemon);
 /* Attaches to a feed; max_held 0: the feed's. */
 void lane_open(struct lane *lane, const struct daemon *daemon, const char *feed, uint32_t max_held);
+/* Likewise, with a request that says more. */
+void lane_open_as(struct lane *lane, const struct daemon *daemon, const struct pf_ctl_attach *request);
 /* Hangs up, without DETACH. */
 void lane_close(struct lane *lane);
 /* Takes n grants and returns the number of the last. */
@@ -26,5 +28,7 @@ uint64_t lane_take(struct lane *lane, uint64_t n);
 void lane_return(struct lane *lane, uint64_t count, uint64_t number);
 /* Until the daemon has dropped it. */
 void lane_await_drop(struct lane *lane);
+/* What it is then told. */
+void lane_reason(struct lane *lane, char *text, size_t size);
 
 #endif

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * DESIGN section 6, validation: a consumer that writes nonsense into all that it can write is dropped with a counted reason and
- * harms nobody. 10,000 rounds: each attaches, is granted batches, and then breaks one rule: random bytes all over the return
- * page, or a return that is unknown, double or far ahead, or a `taken` that runs ahead, goes back or holds more than max_held;
- * with its eventfd filled to the brim and switched to blocking. Honest trainers run beside it and check every row against what
- * they saw before it came. Then: what a dropped consumer holds comes back when its process ends, and not before. And the control
- * socket: messages that are not sound.
+ * harms nobody. 10,000 rounds of noise: each attaches and scribbles over the whole return page, again and again, until it is
+ * dropped. 10,000 rounds of tricks: each is granted batches and then breaks one rule: a return that is unknown, foreign, double,
+ * not taken or far ahead, or a `taken` that runs ahead, goes back or holds more than max_held. All with an eventfd that is filled
+ * to the brim and switched to blocking, and each must be told the reason that fits. (A tenth of the rounds under sanitizers.)
+ *
+ * Honest trainers run beside it and check every row against what they saw before it came; one sits on a batch all the while and
+ * finds it unchanged, its own, and to be given back at the end. Then: what a dropped consumer holds comes back when its process
+ * ends, and not before. And the control socket: messages that are not sound.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,7 +23,7 @@
 #include "lane.h"
 
 #define ROUNDS    10000u
-#define A_PROCESS 8u /* rounds of one process; what they hold comes back when it ends */
+#define A_PROCESS 8u /* rounds of one process (one of each trick); what they hold comes back when it ends */
 #define ROWS      256u
 #define BATCH     8u
 #define SLOTS     48u
@@ -28,9 +32,11 @@
 static struct daemon pfeedd;
 
 struct shared {
-    uint32_t known, stop, holding;
+    uint32_t known, stop, holding, sits, rise;
     uint64_t reference[ROWS]; /* hash by id, from before the attack */
     uint64_t epochs[3];       /* that the honest trainers finished */
+    uint64_t foreign;         /* the grant that the one who sits has out */
+    uint64_t reasons[4];      /* how often each of them was told */
 };
 static struct shared *shared;
 
@@ -84,32 +90,131 @@ static void be_honest(void *arg)
     pfeed_close(pf);
 }
 
+#define PASSED 200u /* its number is then beyond all that a hostile one is ever granted */
+
+/* Goes through some batches, keeps one, says its number, and is there until the end. It skips steps: nobody waits for it. */
+static void sit(void *arg)
+{
+    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) },
+                                     .feed = "spine",
+                                     .job = "sitter",
+                                     .world = 1,
+                                     .slow = PF_SLOW_SKIP };
+    struct pf_grant grant = { 0 };
+    uint64_t next = 0, returned = 0, rung = 0, one = 1, before;
+    const struct pf_arena *arena;
+    const uint8_t *slot;
+    struct lane lane;
+
+    (void)arg;
+    lane_open_as(&lane, &pfeedd, &request);
+    arena = mmap(NULL, lane.reply.arena_size, PROT_READ, MAP_SHARED, lane.fds[PF_FD_ARENA], 0);
+    CHECK(arena != MAP_FAILED, "mmap: %s", strerror(errno));
+    for (unsigned k = 0; k < 2 * PASSED; k++) {
+        UNTIL(pf_grants_take(lane.grants, lane.returns, &next, &grant))
+        {
+        }
+        if (k == PASSED) {
+            slot = (const uint8_t *)arena + arena->slots_offset + grant.slot * arena->slot_bytes;
+            before = hash_bytes(1, slot, arena->slot_bytes);
+            count_set(&shared->foreign, grant.number);
+            word_set(&shared->sits, 1);
+            word_await(&shared->rise, 1);
+            CHECK(hash_bytes(1, slot, arena->slot_bytes) == before, "a batch that is held has changed");
+            CHECK(__atomic_load_n(&lane.grants->closed, __ATOMIC_ACQUIRE) == PF_OPEN, "who sits was dropped");
+        }
+        pf_returns_push(lane.returns, lane.grants, &returned, grant.number, &rung);
+        CHECK(write(lane.fds[PF_FD_EVENT], &one, sizeof(one)) == sizeof(one), "write to an eventfd: %s", strerror(errno));
+    }
+    munmap((void *)(uintptr_t)arena, lane.reply.arena_size);
+    lane_close(&lane);
+}
+
 /* ---- hostile ones --------------------------------------------------------------------------------------------------- */
 
 static void ring_bell(struct lane *lane)
 {
-    uint64_t most = UINT64_MAX - 1, one = 1;
+    uint64_t most = UINT64_MAX - 1, old;
+    int fd = lane->fds[PF_FD_EVENT];
 
-    fcntl(lane->fds[PF_FD_EVENT], F_SETFL, fcntl(lane->fds[PF_FD_EVENT], F_GETFL) | O_NONBLOCK);
-    if (write(lane->fds[PF_FD_EVENT], &most, sizeof(most)) < 0 && write(lane->fds[PF_FD_EVENT], &one, sizeof(one)) < 0)
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    if (read(fd, &old, sizeof(old)) < 0) /* emptied first: a full one cannot ring */
+        CHECK(errno == EAGAIN, "read from an eventfd: %s", strerror(errno));
+    if (write(fd, &most, sizeof(most)) < 0)
         CHECK(errno == EAGAIN, "write to an eventfd: %s", strerror(errno));
-    fcntl(lane->fds[PF_FD_EVENT], F_SETFL, 0); /* blocking, and full: whoever writes to it now hangs */
+    fcntl(fd, F_SETFL, 0); /* blocking, and full: whoever writes to it now hangs */
 }
 
-enum trick { NOISE, UNKNOWN, DOUBLE, FAR_AHEAD, TAKEN_AHEAD, TAKEN_BACK, HOARD, UNTAKEN, TRICKS };
+enum reason { NOT_GRANTED, TOO_MANY, NOT_OUT, TOO_MUCH_HELD, REASONS };
+static const char *const reasons[REASONS] = {
+    [NOT_GRANTED] = "takes what was not granted",
+    [TOO_MANY] = "more returns than grants are out",
+    [NOT_OUT] = "returns a grant that is not out",
+    [TOO_MUCH_HELD] = "holds more batches than max_held",
+};
+
+static enum reason told(struct lane *lane)
+{
+    char text[1024];
+
+    lane_await_drop(lane);
+    lane_reason(lane, text, sizeof(text));
+    for (unsigned r = 0; r < REASONS; r++)
+        if (strstr(text, reasons[r])) {
+            __atomic_fetch_add(&shared->reasons[r], 1, __ATOMIC_RELAXED);
+            return (enum reason)r;
+        }
+    FAIL("the reason is '%s'", text);
+}
+
+/* Small, about right, anything, or what is there: what no rule forbids at once goes further. */
+static uint64_t any_word(struct random *random, uint64_t about, uint64_t old)
+{
+    switch (random_below(random, 5)) {
+    case 0:
+        return random_below(random, 4);
+    case 1:
+        return random_below(random, about + 2);
+    case 2:
+        return about + random_below(random, 2 * PF_RING) - PF_RING;
+    case 3:
+        return mix(random_below(random, UINT64_MAX)) >> random_below(random, 64);
+    default:
+        return old;
+    }
+}
+
+static void make_noise(struct lane *lane, struct random *random)
+{
+    uint64_t *words = (uint64_t *)lane->returns;
+
+    lane_take(lane, random_below(random, MAX_HELD + 1)); /* so that there is something to lie about */
+    UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
+    {
+        uint64_t about = __atomic_load_n(&lane->grants->published, __ATOMIC_ACQUIRE);
+
+        for (size_t at = 0; at < sizeof(*lane->returns) / sizeof(*words); at++)
+            __atomic_store_n(&words[at], any_word(random, about, words[at]), __ATOMIC_RELEASE);
+        ring_bell(lane);
+    }
+    told(lane);
+}
+
+enum trick { UNKNOWN, FOREIGN, DOUBLE, FAR_AHEAD, TAKEN_AHEAD, TAKEN_BACK, HOARD, UNTAKEN, TRICKS };
+_Static_assert(TRICKS == A_PROCESS, "one of each trick");
 
 static void play(struct lane *lane, enum trick trick, struct random *random)
 {
     uint64_t number;
 
     switch (trick) {
-    case NOISE:
-        for (size_t at = sizeof(struct pf_head); at + 8 <= sizeof(*lane->returns); at += 8)
-            *(volatile uint64_t *)((uint8_t *)lane->returns + at) = mix(random_below(random, UINT64_MAX)) | UINT64_C(1) << 63;
-        break;
     case UNKNOWN:
         lane_take(lane, 1);
         lane_return(lane, 1, UINT64_C(1) << 40 | random_below(random, 1000));
+        break;
+    case FOREIGN:
+        lane_take(lane, 1);
+        lane_return(lane, 1, count_get(&shared->foreign));
         break;
     case DOUBLE:
         number = lane_take(lane, 2);
@@ -124,9 +229,10 @@ static void play(struct lane *lane, enum trick trick, struct random *random)
         break;
     case TAKEN_BACK: /* the daemon sees 2 at one turn, and less at another */
         lane_take(lane, 2);
+        number = 2;
         UNTIL(__atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN)
         {
-            __atomic_fetch_xor(&lane->returns->taken, 2, __ATOMIC_ACQ_REL);
+            __atomic_store_n(&lane->returns->taken, number ^= 2, __ATOMIC_RELEASE);
             ring_bell(lane);
         }
         break;
@@ -145,17 +251,37 @@ static void play(struct lane *lane, enum trick trick, struct random *random)
     ring_bell(lane);
 }
 
-static void be_hostile(void *arg)
+static const enum reason fits[TRICKS] = {
+    [UNKNOWN] = NOT_OUT,         [FOREIGN] = NOT_OUT,        [DOUBLE] = NOT_OUT,      [FAR_AHEAD] = TOO_MANY,
+    [TAKEN_AHEAD] = NOT_GRANTED, [TAKEN_BACK] = NOT_GRANTED, [HOARD] = TOO_MUCH_HELD, [UNTAKEN] = NOT_OUT,
+};
+
+static void be_noisy(void *arg)
 {
-    uint32_t process = (uint32_t)(uintptr_t)arg;
-    struct random random = random_start(process);
+    struct random random = random_start((uint32_t)(uintptr_t)arg);
 
     for (uint32_t r = 0; r < A_PROCESS; r++) {
         struct lane lane;
 
         lane_open(&lane, &pfeedd, "spine", MAX_HELD);
-        play(&lane, (enum trick)((process * A_PROCESS + r) % TRICKS), &random);
-        lane_await_drop(&lane);
+        make_noise(&lane, &random);
+        lane_close(&lane);
+    }
+}
+
+static void be_tricky(void *arg)
+{
+    struct random random = random_start((uint32_t)(uintptr_t)arg);
+
+    for (uint32_t trick = 0; trick < TRICKS; trick++) {
+        struct lane lane;
+        enum reason reason;
+
+        lane_open(&lane, &pfeedd, "spine", MAX_HELD);
+        play(&lane, (enum trick)trick, &random);
+        reason = told(&lane);
+        /* What was not taken may have been revoked by now: then nothing is out at all. */
+        CHECK(reason == fits[trick] || (trick == UNTAKEN && reason == TOO_MANY), "trick %u is told: %s", trick, reasons[reason]);
         lane_close(&lane);
     }
 }
@@ -172,24 +298,12 @@ static void start_daemon(void)
     daemon_start(&pfeedd, yaml);
 }
 
-static void run_rounds(const void *arg)
+/* They still go on; each says how far it came. */
+static void end_honest(struct trainer *const *honest)
 {
-    struct pf_row_daemon row;
-    struct trainer *honest[3];
-    uint32_t rounds = sanitized(NULL) ? ROUNDS / 10 : ROUNDS; /* the same rules, ten times as slow */
-    unsigned before;
     uint64_t epochs = UINT64_MAX;
 
-    start_daemon();
-    before = descriptors(pfeedd.pid);
-    trainer_wait(trainer_start("learning", learn, NULL));
-    for (uintptr_t i = 0; i < 3; i++)
-        honest[i] = trainer_start("honest", be_honest, (void *)i);
-    for (uint32_t p = 0; p < rounds / A_PROCESS; p++)
-        trainer_wait(trainer_start("hostile", be_hostile, (void *)(uintptr_t)p));
-    stat_daemon(&pfeedd, &row);
-    CHECK(row.dropped == rounds, "%u were dropped, not %u", row.dropped, rounds);
-    for (int i = 0; i < 3; i++) { /* they still go on */
+    for (int i = 0; i < 3; i++) {
         uint64_t done = count_get(&shared->epochs[i]);
 
         UNTIL(count_get(&shared->epochs[i]) > done + 1)
@@ -201,13 +315,64 @@ static void run_rounds(const void *arg)
         trainer_wait(honest[i]);
         epochs = shared->epochs[i] < epochs ? shared->epochs[i] : epochs;
     }
+    note("the honest saw at least %llu whole epochs", (unsigned long long)epochs);
+}
+
+static void check_sitter(pid_t pid)
+{
+    struct pf_row_consumer rows[64];
+    size_t n = stat_consumers(&pfeedd, "spine", rows, 64);
+
+    for (size_t i = 0; i < n && i < 64; i++)
+        if (rows[i].pid == pid) {
+            CHECK(rows[i].held == 1 && rows[i].returns == PASSED, "who sits holds %u and has returned %llu", rows[i].held,
+                  (unsigned long long)rows[i].returns);
+            return;
+        }
+    FAIL("who sits is gone");
+}
+
+struct attack {
+    const char *name;
+    void (*body)(void *arg); /* A_PROCESS rounds */
+    uint64_t least;          /* of each reason, in all ROUNDS */
+};
+
+static void run_rounds(const void *arg)
+{
+    uint32_t rounds = sanitized(NULL) ? ROUNDS / 10 : ROUNDS; /* the same rules, ten times as slow */
+    const struct attack *attack = arg;
+    struct pf_row_daemon row;
+    struct trainer *honest[3], *sitter;
+    unsigned before;
+
+    start_daemon();
+    before = descriptors(pfeedd.pid);
+    trainer_wait(trainer_start("learning", learn, NULL));
+    for (uintptr_t i = 0; i < 3; i++)
+        honest[i] = trainer_start("honest", be_honest, (void *)i);
+    sitter = trainer_start("sitter", sit, NULL);
+    word_await(&shared->sits, 1);
+    for (uint32_t p = 0; p < rounds / A_PROCESS; p++) {
+        trainer_wait(trainer_start(attack->name, attack->body, (void *)(uintptr_t)p));
+        if (p % 16 == 0)
+            check_sitter(trainer_pid(sitter));
+    }
+    stat_daemon(&pfeedd, &row);
+    CHECK(row.dropped == rounds, "%u were dropped, not %u", row.dropped, rounds);
+    for (unsigned r = 0; r < REASONS; r++) {
+        note("%llu of %u: %s", (unsigned long long)shared->reasons[r], rounds, reasons[r]);
+        CHECK(shared->reasons[r] >= attack->least * rounds / ROUNDS, "too few: the attack does not reach that rule");
+    }
+    word_set(&shared->rise, 1);
+    trainer_wait(sitter);
+    end_honest(honest);
     UNTIL(feed_at_rest(&pfeedd, "spine"))
     {
     }
     UNTIL(descriptors(pfeedd.pid) == before)
     {
     }
-    note("%u rounds, all dropped; the honest saw at least %llu whole epochs", rounds, (unsigned long long)epochs);
     daemon_stop(&pfeedd);
 }
 
@@ -407,8 +572,10 @@ static void run_messages(const void *arg)
 
 int main(int argc, char **argv)
 {
+    static const struct attack noise = { "noisy", be_noisy, 5 }, tricks = { "tricky", be_tricky, 1200 };
     static const struct test tests[] = {
-        { "10,000 rounds of nonsense", run_rounds, NULL },
+        { "10,000 rounds of noise", run_rounds, &noise },
+        { "10,000 rounds of tricks", run_rounds, &tricks },
         { "quarantine", run_quarantine, NULL },
         { "taken goes back in quarantine", run_rewind, NULL },
         { "messages that are not sound", run_messages, NULL },

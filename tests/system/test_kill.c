@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * DESIGN section 4, promise 5, first half: kill -9 of any trainer costs nobody else anything, also where it had forked a child
- * that lives on with the socket open.
+ * that lives on with the socket open. A rank of a job that dies costs its mate nothing either: each rank is served at its own
+ * step (DESIGN section 8), so the mate goes on alone, with the rows that are its own. Only before the job's first step it waits,
+ * and is told for whom.
  *
  * The promise is 100 ms, and it is asked of every round. The clock starts when the death can be seen: when a pidfd of the victim,
  * which this test polls itself, turns readable. It stops when the daemon shows neither the consumer nor a grant of it ("random"),
@@ -27,9 +29,13 @@
 #include "withheld.h"
 
 #define ROWS       512u
+#define HALF       4u /* of a batch of 8: rows of one rank in two */
 #define KILLS      200u
 #define BLOCKED    60u
+#define SLOTS      24u
+#define MATES      40u
 #define EPOCHS_MAX 1000000u
+#define RANGES     (1u << 20)
 #define LIMIT      (100 * MS)
 
 static struct daemon pfeedd;
@@ -179,13 +185,14 @@ struct survivor {
     uint64_t longest_ns;    /* the longest since then ... */
     uint64_t answered_ns;   /* ... and the first moment at which one gave a batch */
     struct seen *seen;      /* by epoch, shared by the job's ranks */
+    uint64_t *ranges;       /* NULL, or a hash of what rank 0 of world 2 has of each step, as this one saw it */
 };
 
 static void account(struct survivor *survivor, const struct pfeed_info *info, uint64_t length)
 {
     uint64_t expected = survivor->steps;
     struct seen *seen = &survivor->seen[info->epoch];
-    uint64_t sum = 0;
+    uint64_t sum = 0, range = 1;
 
     CHECK(info->epoch == expected / length && info->step == expected % length,
           "batch %llu is epoch %llu step %llu: the history has a hole", (unsigned long long)expected,
@@ -193,6 +200,10 @@ static void account(struct survivor *survivor, const struct pfeed_info *info, ui
     CHECK(info->epoch < EPOCHS_MAX, "more than %u epochs", EPOCHS_MAX);
     for (uint32_t i = 0; i < info->rows; i++)
         sum += mix(info->ids[i]);
+    for (uint32_t i = 0; i < HALF; i++)
+        range = mix(range ^ info->ids[i]);
+    if (survivor->ranges && expected < RANGES)
+        survivor->ranges[expected] = range;
     __atomic_fetch_add(&seen->sum, sum, __ATOMIC_RELAXED);
     __atomic_fetch_add(&seen->rows, info->rows, __ATOMIC_RELAXED);
     count_set(&survivor->steps, expected + 1);
@@ -446,10 +457,181 @@ static void run_blocked(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+/* ---- a rank of two -------------------------------------------------------------------------------------------------- */
+
+static void check_ranges(const struct survivor *mate, const struct survivor *single)
+{
+    uint64_t steps = mate->steps < single->steps ? mate->steps : single->steps;
+
+    for (uint64_t k = 0; k < steps && k < RANGES; k++)
+        CHECK(mate->ranges[k] == single->ranges[k], "step %llu of the mate has other rows than its own", (unsigned long long)k);
+}
+
+static void restart_fresh(void *arg)
+{
+    const struct victim *victim = arg;
+    struct history *history = victim->plan.history;
+
+    CHECK(!plan_open(&victim->plan), "rank 1 could begin anew, while rank 0 is far ahead");
+    CHECK(history->open_rc < 0 && strstr(history->sentence, "rank 1") && strstr(history->sentence, "step"), "refused with %d: %s",
+          history->open_rc, history->sentence);
+}
+
+/* single: runs beside them all the while, through the same order. */
+static void kill_mate(struct random *random, struct victim *victim, struct survivor *mate, struct survivor *single,
+                      const pid_t *beside, struct delays *gone)
+{
+    uint64_t target = 2 + random_below(random, 60), steps[2];
+    struct trainer *dies, *stays;
+    struct withheld withheld;
+    int64_t seen_ns;
+    pid_t pid;
+
+    victim->ticks = mate->steps = mate->epochs = 0;
+    word_set(mate->stop, 0);
+    stays = trainer_start("mate", survive, mate);
+    dies = trainer_start("victim", run_victim, victim);
+    pid = trainer_pid(dies);
+    UNTIL(count_get(&victim->ticks) >= target);
+    seen_ns = kill_visibly(dies);
+    withheld_start(&withheld, beside);
+    trainer_kill(dies);
+    UNTIL(!has_consumer(pid));
+    delay_add(gone, now_ns() - seen_ns, withheld_ns(&withheld));
+    check_holders();
+    trainer_wait(trainer_start("restarted", restart_fresh, victim));
+    steps[0] = count_get(&mate->steps);
+    steps[1] = count_get(&single->steps);
+    /* Further than all slots reach: nothing waits for the dead rank. */
+    UNTIL(count_get(&mate->steps) > steps[0] + 3 * SLOTS && count_get(&single->steps) > steps[1] + 3 * SLOTS);
+    word_set(mate->stop, 1);
+    trainer_wait(stays);
+    check_ranges(mate, single);
+}
+
+static void run_mates(const void *arg)
+{
+    struct survivor *both = shared_memory(2 * sizeof(*both)), *mate = both, *single = both + 1;
+    struct seen *seen = shared_memory(2 * EPOCHS_MAX * sizeof(*seen));
+    struct delays gone = { .what = "grants of a dead rank come back" };
+    struct victim *victim = shared_memory(sizeof(*victim));
+    struct random random = random_start(3);
+    struct trainer *trainer;
+    unsigned before;
+
+    daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n"
+                          "    source: { type: synthetic, rows: 512 }\n    shuffle: { mode: global, seed: 5 }\n    batch: 8\n"
+                          "    slots: 24\n    fields: { x: { dtype: float32, shape: [256] } }\n");
+    before = descriptors(pfeedd.pid);
+    for (unsigned i = 0; i < 2; i++)
+        both[i] = (struct survivor){ .plan = { .daemon = &pfeedd, .feed = "spine", .job = i ? "single" : "pair", .world = 2 - i },
+                                     .stop = shared_memory(sizeof(uint32_t)),
+                                     .seen = seen + i * (size_t)EPOCHS_MAX,
+                                     .ranges = shared_memory(RANGES * sizeof(uint64_t)) };
+    victim->plan = mate->plan;
+    victim->plan.rank = 1;
+    victim->plan.history = history_create(1, 1);
+    trainer = trainer_start("single", survive, single);
+    for (unsigned round = 0; round < MATES; round++)
+        kill_mate(&random, victim, mate, single, (const pid_t[]){ pfeedd.pid, getpid(), 0 }, &gone);
+    word_set(single->stop, 1);
+    trainer_wait(trainer);
+    CHECK(check_seen(single, 1) > 0, "no epoch was finished meanwhile");
+    delays_note(&gone);
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    UNTIL(descriptors(pfeedd.pid) == before);
+    daemon_stop(&pfeedd);
+}
+
+/* ---- a rank that dies before the first step --------------------------------------------------------------------------- */
+
+#define EARLY_STEPS (ROWS / 2 / HALF)
+
+struct early {
+    struct plan plan;
+    uint32_t there, ask, told, go;
+};
+
+static void die_early(void *arg)
+{
+    struct early *early = arg;
+    struct plan plan = early->plan;
+
+    plan.rank = 1;
+    plan_open(&plan);
+    word_add(&early->there, 1);
+    for (;;)
+        pause();
+}
+
+static void wait_for_mate(void *arg)
+{
+    struct early *early = arg;
+    struct pfeed *pf = plan_open(&early->plan);
+    struct pfeed_batch *batch = NULL;
+    int rc;
+
+    word_add(&early->there, 1);
+    word_await(&early->ask, 1);
+    rc = pfeed_next(pf, &batch, 50);
+    CHECK(rc == -ETIMEDOUT && !batch, "pfeed_next gives %d where rank 1 is dead", rc);
+    CHECK(strstr(pfeed_error(pf), "job 'pair' waits for rank 1 of world 2"), "it is told: %s", pfeed_error(pf));
+    word_set(&early->told, 1);
+    word_await(&early->go, 1);
+    for (unsigned k = 0; k < EARLY_STEPS; k++) {
+        batch = must_next(pf);
+        CHECK(pfeed_info(batch)->epoch == 0 && pfeed_info(batch)->step == k, "not step %u", k);
+        must_done(pf, batch);
+    }
+    pfeed_close(pf);
+}
+
+static void run_early(const void *arg)
+{
+    struct early *early = shared_memory(sizeof(*early));
+    struct history *histories[] = { history_create(EARLY_STEPS, ROWS), history_create(EARLY_STEPS, ROWS) };
+    struct trainer *waits, *dies, *others[2];
+    struct plan plans[2];
+    pid_t pid;
+
+    /* The gang is the pair and one more: nothing begins before that one is there. */
+    daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n"
+                          "    source: { type: synthetic, rows: 512 }\n    batch: 8\n    slots: 24\n    gang: 3\n"
+                          "    fields: { x: { dtype: float32, shape: [256] } }\n");
+    early->plan = (struct plan){ .daemon = &pfeedd, .feed = "spine", .job = "pair", .world = 2, .epochs = 1 };
+    plans[0] = plans[1] = early->plan;
+    plans[0].rank = 1;
+    plans[1].job = NULL;
+    plans[1].world = 1;
+    waits = trainer_start("waiting", wait_for_mate, early);
+    dies = trainer_start("early victim", die_early, early);
+    word_await(&early->there, 2);
+    pid = trainer_pid(dies);
+    trainer_kill(dies);
+    UNTIL(!has_consumer(pid));
+    word_set(&early->ask, 1);
+    word_await(&early->told, 1);
+    word_set(&early->go, 1);
+    for (unsigned i = 0; i < 2; i++) { /* one in the place of the dead, and the third of the gang */
+        plans[i].history = histories[i];
+        others[i] = trainer_start("other", train, &plans[i]);
+    }
+    trainer_wait(waits);
+    for (unsigned i = 0; i < 2; i++) {
+        trainer_wait(others[i]);
+        history_check(histories[i], i ? "the third" : "in its place", 1, EARLY_STEPS);
+        history_destroy(histories[i]);
+    }
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    daemon_stop(&pfeedd);
+}
+
 int main(int argc, char **argv)
 {
     const struct test tests[] = { { "200 kills at random points", run_random, NULL },
-                                  { "kill of who holds the slots", run_blocked, NULL } };
+                                  { "kill of who holds the slots", run_blocked, NULL },
+                                  { "kill of a rank of two", run_mates, NULL },
+                                  { "kill of a rank before the first step", run_early, NULL } };
 
     return tests_run(tests, sizeof(tests) / sizeof(*tests), argc, argv);
 }

@@ -217,7 +217,8 @@ int main(int argc, char **argv)
         { "touched at start, memfd", run_touched, "memfd" },
         { "touched at start, posix", run_touched, "posix" },
         { "pictures are decoded in memory that is there", run_pictures, "auto" },
-        { "flat over 20,000 batches", run_batches, "memfd" },
+        { "flat over 20,000 batches, memfd", run_batches, "memfd" },
+        { "flat over 20,000 batches, posix", run_batches, "posix" },
         { "flat over 300 visits", run_visits, "auto" },
     };
 

@@ -5,7 +5,8 @@
  * that libpfeed closes. An honest map of the arena, made by the test, is hashed before and after each way.
  *
  * memfd arenas hold against everybody, root included. posix arenas have no seals, so they hold against other uids only (DESIGN
- * says so); the same uid is not tried there. Lanes are memfds always.
+ * says so); the same uid is not tried there. Lanes are memfds always. Only the parts where somebody becomes another user need
+ * root; as root, the same uid is tried twice: as root on both sides, and as an ordinary user on both sides.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -24,6 +26,7 @@
 #include "lane.h"
 
 #define OTHER 65534u
+#define OWN   UINT32_MAX
 #define BATCH 8u
 #define SLOTS 4u
 
@@ -31,7 +34,7 @@ static struct daemon pfeedd;
 
 struct attack {
     const char *shm;
-    uid_t uid;
+    uid_t daemon_uid, uid;        /* UINT32_MAX: this process's own */
     uint32_t go, ready, finished; /* words: the attacker waits for go, then tries way after way */
     uint32_t ways, tried;
     uint64_t daemon_map, daemon_size; /* the arena, in the daemon */
@@ -193,14 +196,14 @@ static void by_kernel(struct target *t)
     close(fd);
 }
 
-/* ... and into the daemon's, which is writable. Who may trace the daemon (root does) can do that and anything else to it, so it is
- * tried as another user only. */
+/* ... and into the daemon's, which is writable. Who may trace the daemon (root and its own uid do) can do that and anything else to
+ * it, so it is tried as another user only. */
 static void by_daemon(struct target *t)
 {
     char path[64];
     int fd;
 
-    if (!attack->uid)
+    if (attack->uid == attack->daemon_uid)
         return;
     by_vm_write(pfeedd.pid, (void *)(uintptr_t)attack->daemon_map);
     snprintf(path, sizeof(path), "/proc/%d/mem", pfeedd.pid);
@@ -308,12 +311,20 @@ static void try_all(int fd, size_t size)
     munmap((void *)(uintptr_t)look, size);
 }
 
+static void become(uid_t uid)
+{
+    if (uid == OWN)
+        return;
+    CHECK(setgroups(0, NULL) == 0 && setgid(uid) == 0 && setuid(uid) == 0, "setuid: %s", strerror(errno));
+    /* Else the change of user keeps it out of its own /proc/self, which would refuse many a way before the arena does. */
+    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0, "prctl: %s", strerror(errno));
+}
+
 static void attacker(void *arg)
 {
     struct lane lane;
 
-    if (attack->uid)
-        CHECK(setgroups(0, NULL) == 0 && setgid(attack->uid) == 0 && setuid(attack->uid) == 0, "setuid: %s", strerror(errno));
+    become(attack->uid);
     lane_open(&lane, &pfeedd, "spine", 0);
     word_set(&attack->ready, 1);
     word_await(&attack->go, 1);
@@ -350,6 +361,18 @@ static void find_map(int fd)
 
 /* ---- the test ------------------------------------------------------------------------------------------------------- */
 
+static void prepare_daemon(void)
+{
+    char notify[80];
+
+    snprintf(notify, sizeof(notify), "%s/notify", pfeedd.folder);
+    CHECK(chown(notify, attack->daemon_uid, attack->daemon_uid) == 0 &&
+              chown(pfeedd.folder, attack->daemon_uid, attack->daemon_uid) == 0 &&
+              chown(pfeedd.config, attack->daemon_uid, attack->daemon_uid) == 0,
+          "chown: %s", strerror(errno));
+    become(attack->daemon_uid);
+}
+
 static void run_attack(const void *arg)
 {
     const struct attack *plan = arg;
@@ -359,16 +382,17 @@ static void run_attack(const void *arg)
     char yaml[512];
     uint8_t *map;
 
-    if (geteuid() != 0)
+    if (geteuid() != 0 && (plan->uid != OWN || plan->daemon_uid != OWN))
         skip("needs root, to become another user");
     snprintf(yaml, sizeof(yaml),
              "version: 1\ndaemon: { workers: 1, memory: 64MiB, shm: %s }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: "
              "256 }\n"
-             "    batch: %u\n    slots: %u\n    gang: 3\n    warm: yes\n    access: { users: [0, %u] }\n"
+             "    batch: %u\n    slots: %u\n    gang: 3\n    warm: yes\n    access: { users: [%u, %u] }\n"
              "    fields: { x: { dtype: float32, shape: [1024] } }\n",
-             plan->shm, BATCH, SLOTS, OTHER);
+             plan->shm, BATCH, SLOTS, geteuid(), OTHER);
     attack = shared_memory(sizeof(*attack));
     *attack = *plan;
+    daemon_prepare = plan->daemon_uid == OWN ? NULL : prepare_daemon;
     daemon_start(&pfeedd, yaml);
     CHECK(chmod(pfeedd.folder, 0755) == 0, "chmod: %s", strerror(errno));
     /* The gang of 3 never comes together, so that nothing is written while the bytes are watched; `warm` has filled them. */
@@ -392,7 +416,7 @@ static void run_attack(const void *arg)
     CHECK(feed_now(&pfeedd, "spine").ready == SLOTS, "the daemon does not go on");
     word_set(&attack->go, 2 * WAYS + 2);
     trainer_wait(trainer);
-    note("%u ways on arena and grant page, as uid %u, shm: %s", WAYS, attack->uid, attack->shm);
+    note("%u ways on arena and grant page, as uid %u, shm: %s", WAYS, attack->uid == OWN ? geteuid() : attack->uid, attack->shm);
     munmap(map, lane.reply.arena_size);
     lane_close(&lane);
     daemon_stop(&pfeedd);
@@ -400,11 +424,12 @@ static void run_attack(const void *arg)
 
 int main(int argc, char **argv)
 {
-    static const struct attack memfd_same = { .shm = "memfd" }, memfd_other = { .shm = "memfd", .uid = OTHER },
-                               posix_other = { .shm = "posix", .uid = OTHER };
+    static const struct attack same = { "memfd", OWN, OWN }, nobodies = { "memfd", OTHER, OTHER },
+                               other = { "memfd", OWN, OTHER }, posix_other = { "posix", OWN, OTHER };
     static const struct test tests[] = {
-        { "memfd, the same uid", run_attack, &memfd_same },
-        { "memfd, another uid", run_attack, &memfd_other },
+        { "memfd, the same uid", run_attack, &same },
+        { "memfd, an ordinary uid on both sides", run_attack, &nobodies },
+        { "memfd, another uid", run_attack, &other },
         { "posix, another uid", run_attack, &posix_other },
     };
 

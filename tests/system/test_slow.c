@@ -2,10 +2,12 @@
 /*
  * DESIGN section 6 ("held and granted") and promise 6: what a trainer can and cannot do to others by holding batches. One that
  * holds max_held and asks for more gets -ENOBUFS with a sentence, never a hang; one that is stopped (SIGSTOP) pins only what it
- * holds, and finds that unchanged when it goes on; with `slow: skip` it then has missed steps, all of them counted.
+ * holds, and finds that unchanged when it goes on; with `slow: skip` it then has missed steps, all of them counted. Under the
+ * default, `slow: block`, those of its own group stop when the slots run out, are told who holds what, and miss nothing.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -307,6 +309,136 @@ static void run_stopped_apart(const void *arg)
     CHECK(shared->missed == 0, "%llu steps were missed under slow: block", (unsigned long long)shared->missed);
 }
 
+/* ---- SIGSTOP of one whom the others wait for --------------------------------------------------------------------------- */
+
+#define RUNNERS 2u
+
+struct runners {
+    uint32_t told;           /* so many have waited in vain */
+    uint64_t steps[RUNNERS]; /* of each */
+    char sentences[RUNNERS][1024];
+};
+static struct runners *runners;
+
+static void patient(void *arg)
+{
+    unsigned me = (unsigned)(uintptr_t)arg;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = me ? "second" : "first" };
+    struct pfeed *pf = plan_open(&plan);
+    bool told = false;
+
+    for (uint64_t k = 0; !word_get(&shared->stop);) {
+        struct pfeed_batch *batch = NULL;
+        int rc = pfeed_next(pf, &batch, 200);
+
+        CHECK(rc == 0 || rc == PFEED_EPOCH || rc == -ETIMEDOUT, "pfeed_next gives %d: %s", rc, pfeed_error(pf));
+        if (rc == -ETIMEDOUT && !told && word_get(&shared->go) == 0 && strstr(pfeed_error(pf), "no slot is free")) {
+            snprintf(runners->sentences[me], sizeof(runners->sentences[me]), "%s", pfeed_error(pf));
+            word_add(&runners->told, 1);
+            told = true;
+        }
+        if (!batch)
+            continue;
+        CHECK(pfeed_info(batch)->epoch == k / STEPS && pfeed_info(batch)->step == k % STEPS, "batch %llu is epoch %llu step %llu",
+              (unsigned long long)k, (unsigned long long)pfeed_info(batch)->epoch, (unsigned long long)pfeed_info(batch)->step);
+        must_done(pf, batch);
+        count_set(&runners->steps[me], ++k);
+    }
+    pfeed_close(pf);
+}
+
+static unsigned count_of(const char *text, const char *part)
+{
+    unsigned n = 0;
+
+    for (; (text = strstr(text, part)); text += strlen(part))
+        n++;
+    return n;
+}
+
+/* What pfeedctl says of it: a row with its pid, and its name in the rows of those who wait. */
+static bool pfeedctl_shows(pid_t pid)
+{
+    static char text[64 << 10];
+    const char *program = getenv("PFEED_PFEEDCTL");
+    char command[512], own[64], named[64];
+    FILE *output;
+
+    if (!program) {
+        note("PFEED_PFEEDCTL does not name pfeedctl: what it shows is not looked at");
+        return true;
+    }
+    snprintf(command, sizeof(command), "'%s' consumers --json --socket '%s' 2>&1", program, pfeedd.socket);
+    snprintf(own, sizeof(own), "\"pid\":%d,", pid);
+    snprintf(named, sizeof(named), "pid %d (job 'stopped' rank 0) holds %u", pid, HELD);
+    output = popen(command, "r");
+    CHECK(output, "cannot run %s", command);
+    text[fread(text, 1, sizeof(text) - 1, output)] = 0;
+    CHECK(pclose(output) == 0, "%s has failed: %s", command, text);
+    return count_of(text, own) == 1 && count_of(text, named) >= RUNNERS;
+}
+
+/* Both stand; what the daemon says of it. */
+static void look_at_stopped(pid_t pid)
+{
+    struct pf_row_consumer row = consumer_row(pid);
+    struct pf_row_slot slots[8];
+    size_t n = stat_slots(&pfeedd, "spine", slots, 8);
+    char named[64];
+
+    CHECK(row.held == HELD && slots_held_by(row.consumer) == HELD, "it holds %u batches in %u slots", row.held,
+          slots_held_by(row.consumer));
+    snprintf(named, sizeof(named), "pid %d (job 'stopped' rank 0) holds %u", pid, HELD);
+    for (unsigned i = 0; i < RUNNERS; i++)
+        CHECK(strstr(runners->sentences[i], named), "runner %u is told: %s", i, runners->sentences[i]);
+    /* Of its own order nothing is there but what it holds and what comes next for it. */
+    for (size_t s = 0; s < n && s < 8; s++)
+        CHECK(slots[s].seed == 99 || slots[s].state == PF_SLOT_FREE || (slots[s].epoch == 0 && slots[s].index < 8),
+              "slot %zu has epoch %llu index %llu", s, (unsigned long long)slots[s].epoch, (unsigned long long)slots[s].index);
+    UNTIL(pfeedctl_shows(pid));
+}
+
+static void run_stopped_block(const void *arg)
+{
+    struct trainer *stops, *others[RUNNERS], *apart;
+    struct plan own_order = { .daemon = &pfeedd, .feed = "spine", .job = "apart", .seed = 99, .max_held = 1 };
+    uint64_t ran;
+
+    shared = shared_memory(sizeof(*shared));
+    runners = shared_memory(sizeof(*runners));
+    start_daemon(RUNNERS + 2, 0);
+    shared->plan = (struct plan){ .daemon = &pfeedd, .feed = "spine", .job = "stopped" };
+    stops = trainer_start("stopped", stopped, NULL);
+    for (uintptr_t i = 0; i < RUNNERS; i++)
+        others[i] = trainer_start("patient", patient, (void *)i);
+    apart = trainer_start("apart", runner, &own_order);
+    word_await(&shared->holds, HELD);
+    trainer_stop(stops);
+    word_await(&runners->told, RUNNERS);
+    look_at_stopped(trainer_pid(stops));
+    ran = count_get(&shared->runner_steps);
+    UNTIL(count_get(&shared->runner_steps) > ran + 10 * STEPS); /* who has an order of its own goes on */
+    for (unsigned i = 0; i < RUNNERS; i++)
+        CHECK(count_get(&runners->steps[i]) >= HELD && count_get(&runners->steps[i]) <= 8, "runner %u stands after %llu steps", i,
+              (unsigned long long)runners->steps[i]);
+    note("the others stood after %llu and %llu steps; told: %s", (unsigned long long)runners->steps[0],
+         (unsigned long long)runners->steps[1], runners->sentences[0]);
+    word_set(&shared->go, 1);
+    trainer_continue(stops);
+    word_await(&shared->finished, 1);
+    for (unsigned i = 0; i < RUNNERS; i++)
+        UNTIL(count_get(&runners->steps[i]) > 250);
+    word_set(&shared->stop, 1);
+    for (unsigned i = 0; i < RUNNERS; i++)
+        trainer_wait(others[i]);
+    trainer_wait(apart);
+    CHECK(shared->missed == 0, "%llu steps were missed under slow: block", (unsigned long long)shared->missed);
+    word_set(&shared->finish, 1);
+    trainer_wait(stops);
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    daemon_stop(&pfeedd);
+}
+
 int main(int argc, char **argv)
 {
     const struct test tests[] = {
@@ -315,6 +447,7 @@ int main(int argc, char **argv)
         { "who sits pins only what it holds", run_sitters, NULL },
         { "stopped, slow: skip", run_stopped_skip, NULL },
         { "stopped, with an order of its own", run_stopped_apart, NULL },
+        { "stopped, slow: block", run_stopped_block, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(*tests), argc, argv);

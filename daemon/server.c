@@ -223,7 +223,8 @@ static bool has_place(const struct server *server, const struct peer *peer)
 
 static bool have_spare(struct server *server)
 {
-    server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (server->spare < 0)
+        server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     return server->spare >= 0;
 }
 
@@ -241,6 +242,14 @@ void server_exhausted(int code, struct problem *why)
         problem_set(why, code, "this machine has no file descriptor left for pfeedd; close something, or raise fs.file-max");
 }
 
+/* Nobody is listened to for a while: whoever waits cannot even be refused, and would wake us for ever. */
+static void go_deaf(struct server *server)
+{
+    loop_remove(server->daemon->loop, &server->listen);
+    server->deaf_until_ns = feed_now_ns() + DEAF_NS;
+    schedule(server);
+}
+
 /* No descriptor is left: takes the one who waits, says so and closes it, or the loop would come back here for ever. Where the
  * spare one cannot be had back (others were quicker), the next one could not be refused, and nobody is listened to until it can. */
 static void refuse_one(struct server *server, int code)
@@ -249,17 +258,15 @@ static void refuse_one(struct server *server, int code)
     struct problem why;
 
     close(server->spare);
+    server->spare = -1;
     connection.watch.fd = accept4(server->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (connection.watch.fd >= 0) {
         server_exhausted(code, &why);
         connection_send_error(&connection, code, why.text);
         close(connection.watch.fd);
     }
-    if (have_spare(server))
-        return;
-    loop_remove(server->daemon->loop, &server->listen);
-    server->deaf_until_ns = feed_now_ns() + DEAF_NS;
-    schedule(server);
+    if (!have_spare(server))
+        go_deaf(server);
 }
 
 static void listen_again(struct server *server)
@@ -267,9 +274,6 @@ static void listen_again(struct server *server)
     server->deaf_until_ns = 0;
     if (have_spare(server) && loop_add(server->daemon->loop, &server->listen, 0) == 0)
         return;
-    if (server->spare >= 0)
-        close(server->spare);
-    server->spare = -1;
     server->deaf_until_ns = feed_now_ns() + DEAF_NS;
 }
 
@@ -303,6 +307,8 @@ static void on_connect(struct watch *watch, uint32_t events)
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE)
             refuse_one(server, -errno);
+        else if (errno == ENOMEM || errno == ENOBUFS)
+            go_deaf(server);
         return;
     }
     connection = calloc(1, sizeof(*connection));
@@ -339,6 +345,7 @@ int server_create(struct server **out, struct daemon *daemon, int fd, struct pro
     if (!server)
         return problem_set(why, -ENOMEM, "no memory");
     server->daemon = daemon;
+    server->spare = -1;
     server->listen = (struct watch){ .fd = fd, .call = on_connect };
     if (!have_spare(server)) {
         rc = problem_set(why, -errno, "cannot open /dev/null: %s", strerror(errno));

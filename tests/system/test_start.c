@@ -327,6 +327,43 @@ static void run_stuck(const void *arg)
     trainer_wait(trainer);
 }
 
+/* `pfeedctl stop` has ended when the daemon hangs up; from then on another one may have its place, although a worker was still
+ * reading. */
+static void run_stop(const void *arg)
+{
+    static struct daemon pfeedd, next;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    struct pf_ctl_head request = { PF_CTL_VERSION, PF_CTL_STOP, sizeof(request) };
+    struct pollfd event = { .events = POLLIN };
+    struct trainer *trainer;
+    char message[PF_CTL_MAX];
+    int status, n_messages = 0;
+    pid_t pid;
+
+    daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 1, memory: 64MiB }\nfeeds:\n  spine:\n"
+                          "    source: { type: synthetic, rows: 64, delay_us: 1000000 }\n    batch: 8\n    slots: 4\n"
+                          "    fields: { x: { dtype: float32, shape: [16] } }\n");
+    trainer = trainer_start("asking", ask, &plan);
+    UNTIL(feed_now(&pfeedd, "spine").filling > 0);
+    event.fd = pfeedd.control;
+    CHECK(send(event.fd, &request, sizeof(request), MSG_NOSIGNAL) == sizeof(request), "cannot ask it to stop");
+    while (poll(&event, 1, (int)(scaled_ns(10 * SECOND) / MS)) == 1 && recv(event.fd, message, sizeof(message), 0) > 0)
+        n_messages++;
+    CHECK(n_messages == 1, "%d messages before it hung up", n_messages);
+    next = pfeedd;
+    next.control = -1;
+    pid = pfeedd.pid;
+    status = daemon_run(&next);
+    CHECK(status == -1, "the next daemon ended with exit status %d", status);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0, "the first one ended with 0x%x",
+          status);
+    close(pfeedd.control);
+    pfeedd.control = -1;
+    pfeedd.pid = 0;
+    trainer_wait(trainer);
+    daemon_stop(&next);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -337,6 +374,7 @@ int main(int argc, char **argv)
         { "a passed socket of another kind", run_wrong_socket, NULL },
         { "a budget too small by 4 KiB", run_budget, NULL },
         { "SIGTERM with a stuck worker", run_stuck, NULL },
+        { "pfeedctl stop waits for the end", run_stop, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -3,6 +3,8 @@
 """The manual pages: sound roff, nothing missing, every error code in the table, examples that run, all of it installed.
 
 pages.py SOURCE BUILD PFEEDD PFEEDCTL EXAMPLE..."""
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -200,6 +202,28 @@ def examples_run():
         assert "@example " in path.read_text() or path.read_text().startswith(".so ")
 
 
+def option(meson, name):
+    options = json.loads(run(meson, "introspect", "--buildoptions", build))
+    return next(str(entry["value"]) for entry in options if entry["name"] == name)
+
+
+def use(root, libdir):
+    """A program builds against the installed tree by what pkg-config says, and runs with what is installed."""
+    tools = [shutil.which(tool) for tool in ("pkg-config", "cc")]
+    if not all(tools):
+        suite.skip("all is in place; pkg-config or cc is not installed, so nothing was built against it")
+    flags = run(tools[0], "--cflags", "--libs", "pfeed", env={
+        "PKG_CONFIG_LIBDIR": str(libdir / "pkgconfig"), "PKG_CONFIG_SYSROOT_DIR": str(root),
+        "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1", "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1"}).split()
+    assert "-lpfeed" in flags and all(flag[2:].startswith(str(root)) for flag in flags if flag[:2] in ("-I", "-L")), flags
+    if os.environ.get("PFEED_TEST_SANITIZE", "none") != "none":
+        return  # the library needs the sanitizer's runtime, which pfeed.pc rightly does not name
+    (root / "use.c").write_text("#include <pfeed.h>\n#include <stdio.h>\nint main(void) { return puts(pfeed_version()) < 0; }\n")
+    run(tools[1], "-o", root / "use", root / "use.c", *flags)
+    assert run(root / "use", env={"LD_LIBRARY_PATH": str(libdir)}).strip(), "the version is empty"
+    assert "libpfeed.so.0" in {path.name for path in libdir.iterdir()}, "what it was linked to is not there"
+
+
 @suite.test
 def installed():
     meson = shutil.which("meson")
@@ -207,10 +231,26 @@ def installed():
         suite.skip("meson is not on the PATH")
     with temporary() as root:
         run(meson, "install", "--no-rebuild", "-C", build, "--destdir", root)
-        files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-        for wanted in [f"man/man{path.suffix[1:]}/{path.name}" for path in folder.glob("*.[1-8]")] + [
-                "bash-completion/completions/pfeedctl", "bash-completion/completions/pfeedd", "doc/pfeed/pfeed.yaml"]:
-            assert any(path.endswith("share/" + wanted) for path in files), f"{wanted} is not installed"
+        prefix = root / option(meson, "prefix").lstrip("/")
+        at = {name: root / (Path(option(meson, "prefix")) / option(meson, name)).relative_to("/")
+              for name in ("bindir", "sbindir", "libdir", "includedir", "datadir", "sysconfdir")}
+        config = at["sysconfdir"] / "pfeed/pfeed.yaml"
+        wanted = [at["sbindir"] / "pfeedd", at["bindir"] / "pfeedctl", at["libdir"] / "libpfeed.so", at["libdir"] / "libpfeed.so.0",
+                  at["libdir"] / "libpfeed.a", at["includedir"] / "pfeed.h", at["libdir"] / "pkgconfig/pfeed.pc", config,
+                  prefix / "lib/sysusers.d/pfeed.conf", prefix / "lib/tmpfiles.d/pfeed.conf", at["datadir"] / "doc/pfeed/pfeed.yaml"]
+        if (build / "deploy/pfeedd.service").exists():  # only with libsystemd, see deploy/meson.build
+            wanted += [prefix / "lib/systemd/system" / unit for unit in ("pfeedd.service", "pfeedd.socket")]
+        wanted += [at["datadir"] / "bash-completion/completions" / name for name in ("pfeedctl", "pfeedd")]
+        wanted += [at["datadir"] / f"man/man{path.suffix[1:]}" / path.name for path in folder.glob("*.[1-8]")]
+        for path in wanted:
+            assert path.is_file() and path.stat().st_size > 0, f"{path.relative_to(root)} is not installed"
+        for program in (at["sbindir"] / "pfeedd", at["bindir"] / "pfeedctl"):
+            assert run(program, "--version", env={"LD_LIBRARY_PATH": str(at["libdir"])}).strip()
+        assert config.read_text() == (source / "deploy/pfeed.yaml").read_text()
+        config.write_text("# mine\n")
+        run(meson, "install", "--no-rebuild", "-C", build, "--destdir", root)
+        assert config.read_text() == "# mine\n", "a second install has replaced the configuration"
+        use(root, at["libdir"])
 
 
 suite.run()

@@ -407,11 +407,12 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
         }
     }
     at = (size_t)snprintf(text, size, "no slot is free: ");
-    for (const struct consumer *o = feed->consumers; o && at < size; o = o->next)
-        if (o->n_out > 0 || (o->state == CONSUMER_ATTACHED && o->job->started))
-            at += (size_t)snprintf(text + at, size - at, "pid %ld (job '%s' rank %u) holds %u at epoch %llu step %llu; ",
-                                   (long)o->pid, o->job_name, o->rank, consumer_held(o), (unsigned long long)o->at.epoch,
-                                   (unsigned long long)o->at.step);
+    for (int holding = 1; holding >= 0; holding--) /* who holds something first: the text may not have room for all */
+        for (const struct consumer *o = feed->consumers; o && at < size; o = o->next)
+            if ((consumer_held(o) > 0) == holding && (o->n_out > 0 || (o->state == CONSUMER_ATTACHED && o->job->started)))
+                at += (size_t)snprintf(text + at, size - at, "pid %ld (job '%s' rank %u) holds %u at epoch %llu step %llu; ",
+                                       (long)o->pid, o->job_name, o->rank, consumer_held(o), (unsigned long long)o->at.epoch,
+                                       (unsigned long long)o->at.step);
     if (at < size)
         snprintf(text + at, size - at, "see `pfeedctl slots`");
 }

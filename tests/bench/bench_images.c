@@ -32,7 +32,7 @@ static const char *const names[THINGS] = {
     [READ] = "read: the same, files read anew",
     [DAEMON] = "daemon, 1 worker, 1 job",
 };
-static struct series things[THINGS], main_us; /* CPU a row */
+static struct series things[THINGS], walls[THINGS], main_us; /* CPU a row; time by the clock; of the main thread */
 static struct daemon pfeedd;
 static struct pictures *pictures;
 static uint32_t batch;
@@ -76,19 +76,26 @@ static int64_t daemon_fills(int64_t *main_ns, bool look)
 static void measure(void)
 {
     double rows = (double)SLOTS * batch * 1e3;
-    int64_t cpu_ns[THINGS], main_ns;
+    int64_t cpu_ns[THINGS], at_ns[THINGS + 1], main_ns;
     struct window window;
 
     window_open(&window);
     pin(0);
+    at_ns[BARE] = now_ns();
     cpu_ns[BARE] = pictures_decode(pictures, 0, EPOCHS, 1);
+    at_ns[MADE] = now_ns();
     cpu_ns[MADE] = pictures_make(pictures, 0, EPOCHS, false);
+    at_ns[READ] = now_ns();
     cpu_ns[READ] = pictures_make(pictures, 0, EPOCHS, true);
     pin(1); /* the consumer, out of the daemon's way */
+    at_ns[DAEMON] = now_ns();
     cpu_ns[DAEMON] = daemon_fills(&main_ns, false);
+    at_ns[THINGS] = now_ns();
     window_close(&window);
-    for (int t = 0; t < THINGS; t++)
+    for (int t = 0; t < THINGS; t++) {
         series_add(&things[t], (double)cpu_ns[t] / rows, window.others);
+        series_add(&walls[t], (double)(at_ns[t + 1] - at_ns[t]) / rows, window.others);
+    }
     series_add(&main_us, (double)main_ns / rows, window.others);
 }
 
@@ -122,10 +129,10 @@ int main(void)
     printf("%llu pictures, %.0f pixels decoded a crop; %zu rounds of %u rows, %zu of them quiet\n\n",
            (unsigned long long)pictures_count(pictures), pictures_pixels(pictures), things[BARE].n, SLOTS * batch,
            series_quiet(&things[BARE]));
-    printf("CPU, lower quartiles                  us/row rows/CPU-s    of bare    spread\n");
+    printf("CPU, lower quartiles                  us/row rows/CPU-s    of bare    spread    medians: CPU      wall us/row\n");
     for (int t = 0; t < THINGS; t++)
-        printf("%-34s %9.1f %9.1f %9.1f %% %8.1f %%\n", names[t], low[t], 1e6 / low[t], 100 * low[t] / low[BARE],
-               100 * series_spread(&things[t]));
+        printf("%-34s %9.1f %9.1f %9.1f %% %8.1f %% %15.1f %16.1f\n", names[t], low[t], 1e6 / low[t], 100 * low[t] / low[BARE],
+               100 * series_spread(&things[t]), series_median(&things[t]), series_median(&walls[t]));
     putchar('\n');
     line("the scalar kernel (made - bare)", low[MADE] - low[BARE]);
     line("everything else (daemon - made)", low[DAEMON] - low[MADE]);

@@ -350,7 +350,7 @@ static int attach(struct pfeed *pf, struct pf_ctl_attach *request, const struct 
     const struct timespec pause = { .tv_nsec = AGAIN_NS };
     int rc;
 
-    while ((rc = attach_once(pf, request, options->socket)) == -EAGAIN && ctlsock_now_ns() < until_ns) {
+    while ((rc = attach_once(pf, request, options->socket)) == -EAGAIN && pf->consumer == 0 && ctlsock_now_ns() < until_ns) {
         close(pf->socket);
         pf->socket = -1;
         nanosleep(&pause, NULL);

@@ -183,5 +183,5 @@ int stat_reload(int fd, bool rescan, const char *feed, int64_t deadline_ns, char
         return rc;
     }
     *report = text;
-    return code < 0 ? sentence_set(why, code, "nothing has changed: the new configuration cannot be used") : 0;
+    return code;
 }

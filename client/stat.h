@@ -28,7 +28,8 @@ int stat_peek(int fd, const char *feed, int64_t deadline_ns, struct sentence *wh
 int stat_stop(int fd, int64_t deadline_ns, struct sentence *why);
 
 /* Asks the daemon to read its configuration again and, with rescan, to list the samples anew, of one feed or (feed NULL) of all.
- * 0 and what has changed, or -errno and why nothing has; *report: lines, which the caller frees. */
+ * 0 and what has changed, or -errno and why the new configuration is not in force: *report, lines that the caller frees; NULL: the
+ * exchange itself has failed, and why says how. */
 int stat_reload(int fd, bool rescan, const char *feed, int64_t deadline_ns, char **report, struct sentence *why);
 
 #endif

@@ -12,10 +12,11 @@ struct feed;
 void bad_note(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason);
 /* A row's own sample is bad (DESIGN.md section 4, promise 9). True: with this one the feed has failed, and the main thread is to
  * be told: by `on_error: fail`, or as more than `max_errors` of the rows filled are bad, counted over at least BAD_ROWS rows (all
- * samples, where there are fewer) and BAD_SAMPLES different samples. */
+ * samples, where there are fewer), and BAD_SAMPLES different samples or as many rows as there are samples (but BAD_FEW_ROWS). */
 bool bad_scheduled(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason);
 
-#define BAD_ROWS    1000u
-#define BAD_SAMPLES 3u
+#define BAD_ROWS     1000u
+#define BAD_FEW_ROWS 100u
+#define BAD_SAMPLES  3u
 
 #endif

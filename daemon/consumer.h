@@ -90,6 +90,8 @@ void consumer_detach(struct consumer *c);
 void consumer_hangup(struct consumer *c);
 /* Ends it for a reason of ours; what it took stays claimed until its process is dead. The connection is told and closed. */
 void consumer_drop(struct consumer *c, enum pf_closed closed, const char *sentence);
+/* A newer run of the job takes its place: all its ranks are dropped. */
+void consumer_supersede(struct feed *feed, struct job *job, uint64_t run);
 /* At the daemon's end: frees without a word. */
 void consumer_destroy(struct consumer *c);
 

@@ -11,7 +11,7 @@
 static uint64_t next_id = 1;
 
 /* A newer run of the job takes its place. */
-static void supersede(struct feed *feed, struct job *job, uint64_t run)
+void consumer_supersede(struct feed *feed, struct job *job, uint64_t run)
 {
     char sentence[256];
 
@@ -242,7 +242,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
     }
     next_id++;
     if (old)
-        supersede(feed, old, request->run); /* only now, as nothing can fail any more */
+        consumer_supersede(feed, old, request->run); /* only now, as nothing can fail any more */
     if (fresh) {
         job->next = feed->jobs;
         feed->jobs = job;

@@ -61,8 +61,9 @@ struct feed {
     struct pf_slot *table;
     uint32_t n_slots;
     struct slot *slots;
-    uint32_t slots_short; /* that it has fewer than planned, as memory was short */
-    uint32_t claim_rows;  /* rows that a worker claims at once */
+    bool retiring, remake; /* reload.c, while a change is in progress */
+    uint32_t slots_short;  /* that it has fewer than planned, as memory was short */
+    uint32_t claim_rows;   /* rows that a worker claims at once */
     uint32_t n_workers;
     void ***states; /* [worker][field]: the decoder's own */
     uint64_t bytes; /* all of it, as the budget counts */

@@ -206,7 +206,7 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
         choose_workers(daemon, plan);
     n_workers = workers_count(daemon->workers);
     fixed = workers_bytes(n_workers, plan->buffer_bytes, plan->codec_bytes);
-    more = fixed - workers_used(daemon->workers);
+    more = fixed - workers_used(daemon->workers) > 0 ? fixed : 0; /* larger rooms are made beside the old ones */
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         const struct feed *feed = daemon->feeds[f];
 

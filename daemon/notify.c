@@ -61,7 +61,7 @@ void notify_reloading(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
              (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
-    say(text, 0);
+    say(text, MSG_DONTWAIT);
 }
 
 void notify_stopping(void)

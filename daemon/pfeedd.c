@@ -163,7 +163,7 @@ static void on_reloaded(void *context, int rc, const char *report)
 
     log_lines(rc < 0 ? LOG_ERROR : LOG_INFO, report);
     if (rc < 0)
-        log_error("SIGHUP: nothing has changed");
+        log_error("SIGHUP: the new configuration is not in force");
     else
         log_info("SIGHUP: the configuration is in force");
     notify_ready(daemon->status);
@@ -304,6 +304,10 @@ static void choose_state(struct daemon *daemon, bool user)
     int rc;
 
     daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
+    if (daemon->state && daemon->state != path) { /* a configuration goes with the next reload */
+        snprintf(path, sizeof(path), "%s", daemon->state);
+        daemon->state = path;
+    }
     rc = daemon->state ? make_folders(daemon->state) : 0;
     if (rc < 0) {
         log_warn("no folder for state: cannot make %s: %s; sources are listed anew at each start, unless `daemon: state` names "

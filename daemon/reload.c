@@ -31,11 +31,11 @@ struct change {
     uint32_t n_ending;
     struct feed **ending; /* no longer in daemon->feeds */
     struct source_progress progress;
-    const char *listing; /* atomic: name of the feed that is being listed */
-    struct watch timer;  /* says how far it is */
-    FILE *errors, *report;
-    char *errors_text, *report_text;
-    size_t errors_size, report_size;
+    const char *listing;          /* atomic: name of the feed that is being listed */
+    struct watch timer;           /* says how far it is */
+    FILE *errors, *report, *gone; /* gone: names of feeds that have ended already */
+    char *errors_text, *report_text, *gone_text;
+    size_t errors_size, report_size, gone_size;
     int rc;
 };
 
@@ -68,7 +68,7 @@ static bool stays(struct change *change, const struct feed *old, const struct co
     else if (changes && *changes)
         fprintf(change->report, "feed '%s' has changed, for new jobs:\n%s", config->name, changes);
     free(changes);
-    if (same && old->slots_short > 0) {
+    if (same && old->remake) {
         fprintf(change->report, "feed '%s' is made again, for new jobs: it had %u slots fewer\n", config->name, old->slots_short);
         return false;
     }
@@ -158,6 +158,9 @@ static void destroy(struct change *change)
         fclose(change->errors);
     if (change->report)
         fclose(change->report);
+    if (change->gone)
+        fclose(change->gone);
+    free(change->gone_text);
     free(change->errors_text);
     free(change->report_text);
     free(change->plan.feeds);
@@ -212,12 +215,12 @@ static void make(struct chore *chore)
     struct problem why = { "" };
     int rc;
 
-    if (change->n_ending > 0)
-        workers_pass(daemon->workers);
     while (change->n_ending > 0) {
         struct feed *feed = change->ending[--change->n_ending];
 
+        workers_pass(daemon->workers, feed);
         feed_save(feed);
+        fprintf(change->gone, "%s'%s'", ftell(change->gone) ? ", " : "", feed->config->name);
         feed_destroy(feed);
     }
     rc = workers_make_room(daemon->workers, change->plan.buffer_bytes, change->plan.codec_bytes, &why);
@@ -268,6 +271,21 @@ static void publish(struct change *change)
     memory_count(daemon);
 }
 
+/* What was planned could not be made after all. Feeds that somebody uses go on as before; the others have made room already. */
+static void take_back(struct change *change)
+{
+    struct daemon *daemon = change->daemon;
+
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        if (daemon->feeds[f]->retiring)
+            daemon->feeds[f]->state = FEED_RUNNING;
+    fflush(change->gone);
+    if (change->gone_size > 0)
+        fprintf(change->errors, "feeds that nobody used have ended to make room: %s; a reload that succeeds makes them again\n",
+                change->gone_text);
+    memory_count(daemon);
+}
+
 static void made(struct chore *chore)
 {
     struct change *change = (struct change *)chore;
@@ -280,6 +298,8 @@ static void made(struct chore *chore)
         else
             fprintf(change->errors, "%s\n", why.text);
     }
+    if (change->rc < 0)
+        take_back(change);
     end(change);
 }
 
@@ -296,6 +316,7 @@ static void retire(struct change *change)
         if (gone && !config_feed_find(change->config, feed->config->name) && feed->state == FEED_RUNNING)
             fprintf(change->report, "feed '%s' is removed%s\n", feed->config->name,
                     feed->consumers ? ", and serves the jobs that it has" : "");
+        feed->retiring = gone && feed->state == FEED_RUNNING;
         if (gone)
             feed->state = FEED_RETIRED;
         if (gone && !feed->consumers) {
@@ -318,7 +339,12 @@ static void tell_restart(const struct change *change)
     if (old->memory != new->memory)
         fprintf(change->report, "daemon: memory: %" PRIu64 " -> %" PRIu64 " needs a restart\n", old->memory, new->memory);
     if (old->shm != new->shm)
-        fputs("daemon: shm needs a restart\n", change->report);
+        fputs("daemon: shm: another one needs a restart\n", change->report);
+    if (strcmp(old->state, new->state) != 0)
+        fprintf(change->report, "daemon: state: %s -> %s needs a restart\n", old->state, new->state);
+    if (old->max_consumers != new->max_consumers || old->user_consumers != new->user_consumers ||
+        old->user_jobs != new->user_jobs || old->user_held != new->user_held || old->patience_ms != new->patience_ms)
+        fputs("daemon: the limits have changed; they hold from now on\n", change->report);
 }
 
 static void listed(struct chore *chore)
@@ -394,7 +420,8 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
     change->timer.fd = -1;
     change->errors = open_memstream(&change->errors_text, &change->errors_size);
     change->report = open_memstream(&change->report_text, &change->report_size);
-    rc = !change->errors || !change->report ? -ENOMEM : 0;
+    change->gone = open_memstream(&change->gone_text, &change->gone_size);
+    rc = !change->errors || !change->report || !change->gone ? -ENOMEM : 0;
     if (rc == 0)
         rc = start_timer(change);
     if (rc < 0) {
@@ -402,6 +429,8 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
         destroy(change);
         return problem_set(why, rc, "cannot begin a change: %s", strerror(-rc));
     }
+    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+        daemon->feeds[f]->remake = daemon->feeds[f]->slots_short > 0 && !daemon->feeds[f]->consumers;
     daemon->change = change;
     snprintf(daemon->status, sizeof(daemon->status), "the configuration is being read");
     chores_add(daemon->chores, &change->chore);
@@ -420,7 +449,7 @@ static void end_feed(struct chore *chore)
 {
     struct ending *ending = (struct ending *)chore;
 
-    workers_pass(ending->daemon->workers);
+    workers_pass(ending->daemon->workers, ending->feed);
     feed_save(ending->feed);
     feed_destroy(ending->feed);
     ending->feed = NULL;

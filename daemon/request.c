@@ -28,7 +28,7 @@ static bool text_ends(const char *text, size_t size)
 }
 
 /* The running feed of that name; or, for a rank of a job that a retired one serves, that one. */
-static struct feed *find_feed(struct daemon *daemon, const char *name, uid_t uid, const char *job)
+static struct feed *find_feed(struct daemon *daemon, const char *name, uid_t uid, const char *job, uint64_t run)
 {
     struct feed *found = NULL;
 
@@ -39,8 +39,8 @@ static struct feed *find_feed(struct daemon *daemon, const char *name, uid_t uid
             continue;
         if (feed->state == FEED_RUNNING)
             found = feed;
-        else if (job && *job && job_find(feed, uid, job))
-            return feed;
+        else if (job && job_find(feed, uid, job) && job_find(feed, uid, job)->run >= run)
+            return feed; /* a newer run is a new job */
     }
     return found;
 }
@@ -77,10 +77,11 @@ static int no_such_feed(struct connection *connection, const char *name, char te
 }
 
 /* 0 and the feed, if the peer may use it; otherwise the code and the sentence to answer. */
-static int find_allowed(struct connection *connection, const char *name, const char *job, struct feed **out, char text[SENTENCE])
+static int find_allowed(struct connection *connection, const char *name, const char *job, uint64_t run, struct feed **out,
+                        char text[SENTENCE])
 {
     struct daemon *daemon = connection->daemon;
-    struct feed *feed = find_feed(daemon, name, connection->peer.uid, job);
+    struct feed *feed = find_feed(daemon, name, connection->peer.uid, job, run);
 
     if (!feed)
         return no_such_feed(connection, name, text);
@@ -101,7 +102,7 @@ static int find_allowed(struct connection *connection, const char *name, const c
 static int find_to_look(struct connection *connection, const char *name, struct feed **out, int *sent)
 {
     char text[SENTENCE];
-    int rc = find_allowed(connection, name, NULL, out, text);
+    int rc = find_allowed(connection, name, NULL, 0, out, text);
 
     if (rc == 0)
         return 0;
@@ -128,6 +129,18 @@ static int open_process(const struct connection *connection, struct consumer_pee
     return problem_set(why, peer->pidfd, "cannot open a pidfd of process %ld: %s", (long)peer->pid, strerror(-peer->pidfd));
 }
 
+/* Of the same job, in retired forms of the feed. */
+static void end_older_runs(struct daemon *daemon, const struct feed *feed, uid_t uid, const struct pf_ctl_attach *request)
+{
+    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
+        struct feed *old = daemon->feeds[f];
+        struct job *job = job_find(old, uid, request->job);
+
+        if (old != feed && job && job->run < request->run && strcmp(old->config->name, feed->config->name) == 0)
+            consumer_supersede(old, job, request->run);
+    }
+}
+
 /* 0: attached, *reply and fds are to be sent; otherwise the code and the sentence to answer, and nothing has changed. */
 static int try_attach(struct connection *connection, const struct pf_ctl_attach *request, struct pf_ctl_attached *reply,
                       int fds[PF_ATTACH_FDS], char text[SENTENCE])
@@ -136,7 +149,7 @@ static int try_attach(struct connection *connection, const struct pf_ctl_attach 
     struct consumer_peer peer = { .pid = connection->peer.pid, .uid = connection->peer.uid };
     struct problem why = { "" };
     struct feed *feed;
-    int rc = find_allowed(connection, request->feed, request->job, &feed, text);
+    int rc = find_allowed(connection, request->feed, request->job, request->run, &feed, text);
 
     if (rc < 0)
         return rc;
@@ -152,6 +165,8 @@ static int try_attach(struct connection *connection, const struct pf_ctl_attach 
     rc = open_process(connection, &peer, &why);
     if (rc == 0)
         rc = consumer_attach(&connection->consumer, feed, daemon->loop, request, &peer, reply, fds, &why);
+    if (rc == 0)
+        end_older_runs(daemon, feed, peer.uid, request);
     if (rc < 0 && peer.pidfd >= 0)
         close(peer.pidfd);
     server_exhausted(rc, &why);

@@ -30,13 +30,14 @@ static int make_memfd(void)
     return fd < 0 && errno == EINVAL ? memfd_create("pfeed", MFD_CLOEXEC | MFD_ALLOW_SEALING) : fd;
 }
 
+/* Descriptors or memory that ran out say nothing about the kernel: the use itself will tell. */
 static enum segment_seals probe_seals(void)
 {
     enum segment_seals seals = SEGMENT_SEALS_NONE;
     int fd = make_memfd();
 
     if (fd < 0)
-        return seals;
+        return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? SEGMENT_SEALS_ALL : seals;
     if (ftruncate(fd, PF_PAGE) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
         seals = fcntl(fd, F_ADD_SEALS, SEALS_READONLY) == 0 ? SEGMENT_SEALS_ALL : SEGMENT_SEALS_SIZE;
     close(fd);

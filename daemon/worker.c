@@ -34,7 +34,8 @@ struct worker {
     bool running;
     struct room *room, *larger; /* larger: made for a feed that is to come; the worker takes it up by itself */
     bool busy __attribute__((aligned(PF_LINE)));
-    uint64_t turn; /* odd: it may be looking at entries of the queue, and at their feeds */
+    uint64_t turn;           /* odd: it may be looking at entries of the queue, and at their feeds */
+    const struct feed *feed; /* whose rows it makes in this turn; NULL: it still looks */
 };
 
 struct workers {
@@ -88,8 +89,10 @@ static bool claim(struct workers *all, struct entry *out, uint32_t *first, uint3
 /* A feed whose rows need more room has come. Its memory was made and touched before any of its slots were posted. */
 static void take_room(struct worker *worker)
 {
-    struct room *larger = __atomic_exchange_n(&worker->larger, NULL, __ATOMIC_ACQUIRE);
+    struct room *larger = NULL;
 
+    if (__atomic_load_n(&worker->larger, __ATOMIC_RELAXED))
+        larger = __atomic_exchange_n(&worker->larger, NULL, __ATOMIC_ACQUIRE);
     if (!larger)
         return;
     room_destroy(worker->room);
@@ -104,11 +107,12 @@ static bool work_once(struct worker *worker)
     bool found;
 
     /* The turn is seen as odd before the queue is looked at; pairs with the fence in workers_forget. */
-    __atomic_store_n(&worker->turn, worker->turn + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&worker->turn, worker->turn + 1, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    take_room(worker);
     found = claim(all, &entry, &first, &count);
     if (found) {
-        take_room(worker);
+        __atomic_store_n(&worker->feed, entry.feed, __ATOMIC_RELEASE);
         for (uint32_t i = 0; i < count; i++)
             if (row_make(&(struct row_maker){ worker->room, worker->number, &all->stopping }, entry.feed, entry.slot,
                          entry.slot->rows[first + i]))
@@ -116,6 +120,7 @@ static bool work_once(struct worker *worker)
         FEED_ADD(entry.feed, rows_filled, count);
         if (slot_rows_done(entry.slot, count))
             call_main(all);
+        __atomic_store_n(&worker->feed, NULL, __ATOMIC_RELAXED);
     }
     __atomic_store_n(&worker->turn, worker->turn + 1, __ATOMIC_RELEASE);
     return found;
@@ -247,6 +252,8 @@ int workers_make_room(struct workers *all, uint64_t buffer_size, uint64_t codec_
     }
     all->buffer_size = buffer_size;
     all->codec_size = codec_size;
+    for (uint32_t w = 0; w < all->n_workers; w++)
+        sem_post(&all->work); /* who sleeps gives its smaller room back */
     return 0;
 }
 
@@ -266,15 +273,22 @@ void workers_forget(struct workers *all, const struct feed *feed)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-void workers_pass(const struct workers *all)
+void workers_pass(const struct workers *all, const struct feed *feed)
 {
     const struct timespec pause = { 0, 1000000 };
 
     for (uint32_t w = 0; w < all->n_workers; w++) {
-        uint64_t turn = __atomic_load_n(&all->workers[w].turn, __ATOMIC_ACQUIRE);
+        const struct worker *worker = &all->workers[w];
+        uint64_t turn = __atomic_load_n(&worker->turn, __ATOMIC_ACQUIRE);
 
-        while ((turn & 1) && __atomic_load_n(&all->workers[w].turn, __ATOMIC_ACQUIRE) == turn)
+        /* One that makes rows of another feed has done with the queue, and finds this feed there no more when it comes back. */
+        while ((turn & 1) && __atomic_load_n(&worker->turn, __ATOMIC_ACQUIRE) == turn) {
+            const struct feed *at = __atomic_load_n(&worker->feed, __ATOMIC_ACQUIRE);
+
+            if (at && at != feed)
+                break;
             nanosleep(&pause, NULL);
+        }
     }
 }
 

@@ -38,6 +38,6 @@ uint64_t workers_bytes(uint32_t n_workers, uint64_t buffer_size, uint64_t codec_
 
 /* The feed ends: its slots are FREE and no longer posted. When pass (any thread but theirs) returns, no worker knows it. */
 void workers_forget(struct workers *workers, const struct feed *feed);
-void workers_pass(const struct workers *workers);
+void workers_pass(const struct workers *workers, const struct feed *feed);
 
 #endif

@@ -329,7 +329,7 @@ static void run_mask(const void *arg)
 }
 
 /* The feed fails for everybody who is attached and for who comes later, with the same sentence; others go on. */
-static void expect_failure(const char *more, const char *words, const char *also)
+static void expect_failure(const char *more, const char *words, const char *also, unsigned files)
 {
     struct look looks[2];
     struct trainer *trainers[2];
@@ -345,10 +345,14 @@ static void expect_failure(const char *more, const char *words, const char *also
     }
     for (int i = 0; i < 2; i++) {
         const struct seen *seen = looks[i].seen;
+        unsigned named = 0;
 
         trainer_wait(trainers[i]);
         CHECK(seen->rc == -ESTALE, "pfeed_next gave %d: %s", seen->rc, seen->sentence);
         CHECK(strstr(seen->sentence, words) && strstr(seen->sentence, also), "the sentence is: %s", seen->sentence);
+        for (const char *at = seen->sentence; (at = strstr(at, "/bad-")); at++)
+            named++;
+        CHECK(named >= files, "%u files are named, not %u: %s", named, files, seen->sentence);
     }
     trainer_wait(trainer_start("late", train, &plan));
     CHECK(late->open_rc == -EIO && strstr(late->sentence, words), "a late one gets %d: %s", late->open_rc, late->sentence);
@@ -360,14 +364,14 @@ static void expect_failure(const char *more, const char *words, const char *also
 static void run_fail(const void *arg)
 {
     (void)arg;
-    expect_failure("    on_error: fail\n    gang: 2\n", "is bad, and on_error is `fail`: ", "/bad-");
+    expect_failure("    on_error: fail\n    gang: 2\n", "is bad, and on_error is `fail`: ", "/bad-", 1);
 }
 
 static void run_max_errors(const void *arg)
 {
     (void)arg;
     expect_failure("    max_errors: 0.05\n    gang: 2\n",
-                   "rows are bad, more than the 0.05 of `max_errors`: ", "mend them and `pfeedctl rescan pictures`");
+                   "rows are bad, more than the 0.05 of `max_errors`: ", "mend them and `pfeedctl rescan pictures`", 3);
 }
 
 int main(int argc, char **argv)

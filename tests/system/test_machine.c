@@ -177,7 +177,8 @@ static void run_group(const void *arg)
     word_await(there, 1);
     /* What is there, but not free just now: fewer slots, as long as there are enough to work with. */
     snprintf(words, sizeof(words), "memory is short just now (what is left of %s/", group.folder);
-    expect_fewer(recipe("workers: 1, memory: 250MiB", "50"), 50, words);
+    if (!sanitized(NULL)) /* whose own memory would not fit beside it */
+        expect_fewer(recipe("workers: 1, memory: 250MiB", "50"), 50, words);
     word_set(there, 2);
     trainer_wait(other);
     row = started(recipe("workers: 1, memory: 160MiB", "32"));

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -204,6 +205,30 @@ static void run_refused(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+/* What was planned cannot be made: who has jobs goes on, also for new ones; who had none is named. */
+static void run_unmade(const void *arg)
+{
+    const struct rlimit little = { 1 << 20, 1 << 20 };
+    struct rlimit before;
+    struct job a, late;
+
+    (void)arg;
+    daemon_start(&pfeedd, first);
+    job_start(&a, "a", "ja");
+    CHECK(prlimit(pfeedd.pid, RLIMIT_FSIZE, &little, &before) == 0, "prlimit: %s", strerror(errno));
+    expect_reload(HEAD "  a:\n    source: { type: synthetic, rows: 64 }\n    batch: 8\n    slots: 6\n"
+                       "    fields: { x: { dtype: float32, shape: [16384] } }\n",
+                  NULL, -EFBIG, "feeds that nobody used have ended to make room: 'b'");
+    CHECK(feeds_called("a", "running") == 1 && feeds_called("a", "retired") == 0, "a is not what it was");
+    job_lives(&a);
+    job_end(&a);
+    job_start(&late, "a", "late");
+    CHECK(word_get(&late.shared->rows) == 8, "a new job has batches of %u", word_get(&late.shared->rows));
+    expect_reload(first, NULL, 0, "feed 'b' is new");
+    job_end(&late);
+    daemon_stop(&pfeedd);
+}
+
 static void touch(const char *folder, const char *name)
 {
     char path[256];
@@ -236,6 +261,18 @@ static void run_rescan(const void *arg)
     expect_reload(NULL, "files", 0, "feed 'files' is listed anew");
     CHECK(feed_now(&pfeedd, "files").samples == 5, "%llu samples after the rescan",
           (unsigned long long)feed_now(&pfeedd, "files").samples);
+    for (int round = 0; round < 3; round++) { /* each time the configuration is another one, the state folder the same */
+        char *changed;
+
+        CHECK(asprintf(&changed,
+                       "version: 1\ndaemon: { workers: 2, memory: 64MiB, state: %s }\nfeeds:\n"
+                       "  files:\n    source: { type: directory, path: %s, extensions: [bin] }\n    batch: %d\n"
+                       "    fields: { image: { decode: raw, shape: [16] } }\n",
+                       pfeedd.folder, folder, 2 + round % 2) > 0,
+              "no memory");
+        expect_reload(changed, NULL, 0, round ? "feed 'files' has changed" : "needs a restart");
+        free(changed);
+    }
     expect_reload(NULL, "flies", -ENOENT, "did you mean 'files'");
     daemon_stop(&pfeedd);
     free(yaml);
@@ -279,6 +316,7 @@ int main(int argc, char **argv)
         { "added, changed, removed", run_changes, NULL },
         { "a rank of a job that is there", run_rank, NULL },
         { "refused", run_refused, NULL },
+        { "planned, but not made", run_unmade, NULL },
         { "rescan", run_rescan, NULL },
         { "flat over reloads", run_flat, NULL },
     };

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "inject.h"
@@ -218,6 +219,16 @@ static int read_fails(size_t *size)
 EXPORT ssize_t read(int fd, void *to, size_t size)
 {
     return read_fails(&size) ? -1 : NEXT(read)(fd, to, size);
+}
+
+/* A short one gives the first part alone, cut. */
+EXPORT ssize_t readv(int fd, const struct iovec *parts, int n)
+{
+    size_t size = n > 0 ? parts[0].iov_len : 0, cut = size;
+
+    if (read_fails(&cut))
+        return -1;
+    return cut < size ? NEXT(read)(fd, parts[0].iov_base, cut) : NEXT(readv)(fd, parts, n);
 }
 
 EXPORT ssize_t pread(int fd, void *to, size_t size, off_t offset)

@@ -11,6 +11,7 @@
  * System calls are counted in the very same bursts (syscalls.h).
  */
 #include <stdio.h>
+#include <time.h>
 #include <stdlib.h>
 
 #include "bench.h"
@@ -19,6 +20,7 @@
 #define TURNS     5
 #define TARGET_NS 100    /* of "next" */
 #define FLAT_NS   50     /* one line from memory */
+#define ASK_NS    250000 /* between two questions: pfeedd takes 5,000 a second */
 #define PAUSE_NS  200000 /* the daemon goes to sleep, the core stays awake */
 #define MAX_HELD  2
 #define MOST      8192 /* bursts of a kind */
@@ -96,10 +98,13 @@ static bool all_granted(const struct kind *kind)
  * sleeps. */
 static uint32_t await_grants(const struct kind *kind)
 {
+    const struct timespec asked = { .tv_nsec = ASK_NS };
     int64_t deadline_ns = now_ns() + 30 * SECOND, quiet_ns;
 
-    while (!all_granted(kind) || !sleeps(pfeedd.pid))
+    while (!all_granted(kind) || !sleeps(pfeedd.pid)) {
         CHECK(now_ns() < deadline_ns, "feed %s does not get ready", kind->feed);
+        nanosleep(&asked, NULL);
+    }
     quiet_ns = now_ns() + PAUSE_NS;
     while (now_ns() < quiet_ns)
         ;

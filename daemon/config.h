@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The configuration: YAML in, one tree of plain structs out, or every error of the file with file:line:column. Main thread, at
- * start (and, later, on SIGHUP). Nothing here opens a source or allocates an arena. */
+/* The configuration: YAML in, one tree of plain structs out, or every error of the file with file:line:column. One thread at
+ * a time: the main one at the start, that of chores at a reload. Nothing here opens a source or allocates an arena. */
 #ifndef PFEED_CONFIG_H
 #define PFEED_CONFIG_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What is wrong with a configuration, each thing with its place, so that one run shows them all. The files' readers add to the
- * list (config.c and below), and so does whoever opens the feeds (feed_open.c); main thread, at start. */
+ * list (config.c and below), and so does whoever opens the feeds (feed_open.c); on one thread at a time,
+ * the main one at the start, that of chores at a reload. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>

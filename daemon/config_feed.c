@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One feed of the configuration: its source, fields, transforms and access. Called by config.c on the main thread at start; opens
+/* One feed of the configuration: its source, fields, transforms and access. Called by config.c, on its thread; opens
  * nothing. Name service is asked here, once, for the users and groups, because the running daemon must never wait for it. */
 #include <ctype.h>
 #include <errno.h>

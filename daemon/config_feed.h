@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One feed of the configuration and its fields: from their YAML maps to struct config_feed. config.c calls it; main thread, at start. */
+/* One feed of the configuration and its fields: from their YAML maps to struct config_feed. config.c calls it, on its thread. */
 #ifndef PFEED_CONFIG_FEED_H
 #define PFEED_CONFIG_FEED_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A feed at run time: its source, order, fields, arena, slots and jobs. Opened on the main thread before the loop; afterwards
- * the main thread owns it, and workers read what is constant and add to the atomic counters. */
+/* A feed at run time: its source, order, fields, arena, slots and jobs. Opened and made on the thread of chores (reload.c);
+ * once it is published the main thread owns it, and workers read what is constant and add to the atomic counters. */
 #ifndef PFEED_FEED_H
 #define PFEED_FEED_H
 

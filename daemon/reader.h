@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* YAML files read against tables of settings, with every error collected. Used by config.c only; main thread, at start. */
+/* YAML files read against tables of settings, with every error collected. Used by config.c only; on the
+ * main thread at the start, on that of chores at a reload. */
 #ifndef PFEED_READER_H
 #define PFEED_READER_H
 

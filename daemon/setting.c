@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The values of settings: from words into a params struct. Called by reader.c, on the main thread, at start; plug-ins only bring
- * the tables. The way back into text is setting_text.c. */
+/* The values of settings: from words into a params struct. Called by reader.c, on its thread; plug-ins only bring the tables.
+ * The way back into text is setting_text.c. */
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>

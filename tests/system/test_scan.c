@@ -4,6 +4,7 @@
  * to trainers who come early (who wait); SIGTERM ends the listing; what was listed is kept for the next start, which finds the same.
  * 200,000 empty files in a tmpfs (bench_scan has a million, and the times).
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -117,11 +118,34 @@ static struct trainer *start_and_watch(struct daemon *daemon, struct plan *plan,
     return early;
 }
 
+/* The inode of the one manifest in the daemon's state folder: a scan would have written it anew. */
+static uint64_t manifest_inode(const struct daemon *daemon)
+{
+    char path[512];
+    struct dirent *entry;
+    struct stat st;
+    uint64_t inode = 0;
+    DIR *state = opendir(daemon->folder);
+
+    CHECK(state, "cannot list %s", daemon->folder);
+    while ((entry = readdir(state))) {
+        snprintf(path, sizeof(path), "%s/%s", daemon->folder, entry->d_name);
+        if (strstr(entry->d_name, ".manifest") && stat(path, &st) == 0) {
+            CHECK(inode == 0, "more than one manifest");
+            inode = st.st_ino;
+        }
+    }
+    closedir(state);
+    CHECK(inode, "there is no manifest in %s", daemon->folder);
+    return inode;
+}
+
 static void run_scan(const void *arg)
 {
     struct plan plan = { .daemon = &daemons[0], .feed = "files" };
     struct trainer *early;
     struct heard heard;
+    uint64_t inode;
 
     (void)arg;
     make_files();
@@ -134,7 +158,9 @@ static void run_scan(const void *arg)
     trainer_wait(early);
     daemon_stop(&daemons[0]);
     /* Once more, with what was kept. */
+    inode = manifest_inode(&daemons[0]);
     daemon_again(&daemons[0]);
+    CHECK(manifest_inode(&daemons[0]) == inode, "the files were listed anew");
     CHECK(feed_now(&daemons[0], "files").samples == TOTAL, "%llu samples of the manifest",
           (unsigned long long)feed_now(&daemons[0], "files").samples);
     daemon_stop(&daemons[0]);

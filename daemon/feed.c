@@ -283,6 +283,10 @@ static void fill_wanted(struct feed *feed)
             c->ahead = job_next_slot(c->job, c->rank, c->ahead);
             if (slot_find(feed, c->job->seed, &range))
                 continue;
+            if (slot_held_back(feed, c, &range)) {
+                feed->starving = true;
+                continue;
+            }
             slot = slot_obtain(feed, c, &range, ahead);
             if (slot && slot_begin(feed, slot, c->job, &range) == 0) {
                 workers_post(feed->workers, feed, slot);

@@ -21,6 +21,10 @@
  * max_held + 2 slots is neither, and rule 3 gives it to f. Slots that other groups hold beyond their share are wanted later than
  * next, and rule 3 takes those too. attach refuses a job that would make a group more than there are shares for.
  *
+ * Nobody leaves its group: a rank gets no slot more than all slots ahead of another job's rank that stands behind it in the same
+ * group (slot_held_back). Mostly that follows from the slots that the one behind keeps; but where rule 3 gave these to another
+ * group, nothing else would hold the one ahead, and `slow: block` would have come undone.
+ *
  * Never torn: rules 1 to 3 only give a slot whose count of grants out is 0, that count is ours, and a revoked grant is one that
  * the consumer's own compare-and-swap can no longer take.
  */
@@ -391,6 +395,28 @@ static bool waits_for(const struct feed *feed, const struct consumer *asker, con
         mine - theirs <= (uint64_t)(c->job->max_held + 1) * job_step_slots(c->job))
         return false;
     return theirs < mine && mine - theirs <= feed->n_slots;
+}
+
+static uint64_t ordinal(const struct consumer *c, struct place place)
+{
+    return job_ordinal(c->job, place.epoch, job_range(c->job, c->rank, place).index);
+}
+
+bool slot_held_back(const struct feed *feed, const struct consumer *c, const struct range *range)
+{
+    const uint64_t mine = job_ordinal(c->job, range->epoch, range->index), at = ordinal(c, c->at);
+
+    for (const struct consumer *o = feed->consumers; o; o = o->next) {
+        uint64_t theirs;
+
+        if (o->job == c->job || !consumer_runs(o) || o->job->skip || o->job->seed != c->job->seed ||
+            o->job->spans != c->job->spans || job_over(o->job, consumer_untaken(o)))
+            continue;
+        theirs = ordinal(o, consumer_untaken(o));
+        if (theirs < at && mine - theirs > feed->n_slots && at - theirs <= feed->n_slots + 1)
+            return true;
+    }
+    return false;
 }
 
 /* Rule 3 for one slot: how far ahead the nearest of those who want it stands, or 0 where it may not be taken. */

@@ -38,6 +38,8 @@ void slots_destroy(struct feed *feed);
 
 /* The slot with that key whose rows include the range, in any state but FREE; or NULL. */
 struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *range);
+/* Whether c has to wait for another job of its group (slow: block) rather than get that range filled. */
+bool slot_held_back(const struct feed *feed, const struct consumer *c, const struct range *range);
 /* A slot to fill for c's range, `ahead` slots ahead of what c takes next; NULL: none can be had now. See slot.c. */
 struct slot *slot_obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead);
 /* FREE -> FILLING for everybody who still wants rows of that key; the caller wakes the workers. */

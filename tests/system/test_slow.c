@@ -391,31 +391,36 @@ static void look_at_stopped(pid_t pid)
     snprintf(named, sizeof(named), "pid %d (job 'stopped' rank 0) holds %u", pid, HELD);
     for (unsigned i = 0; i < RUNNERS; i++)
         CHECK(strstr(runners->sentences[i], named), "runner %u is told: %s", i, runners->sentences[i]);
-    /* Nothing is there but what it holds and what comes next for it. */
+    /* Of its own order nothing is there but what it holds and what comes next: no more than all slots ahead of it. */
     for (size_t s = 0; s < n && s < 8; s++)
-        CHECK(slots[s].state == PF_SLOT_FREE || (slots[s].epoch == 0 && slots[s].index < 8), "slot %zu has epoch %llu index %llu",
-              s, (unsigned long long)slots[s].epoch, (unsigned long long)slots[s].index);
+        CHECK(slots[s].seed == 99 || slots[s].state == PF_SLOT_FREE || (slots[s].epoch == 0 && slots[s].index <= HELD + 8),
+              "slot %zu has epoch %llu index %llu", s, (unsigned long long)slots[s].epoch, (unsigned long long)slots[s].index);
     UNTIL(pfeedctl_shows(pid));
 }
 
 static void run_stopped_block(const void *arg)
 {
-    struct trainer *stops, *others[RUNNERS];
+    struct trainer *stops, *others[RUNNERS], *apart;
+    struct plan own_order = { .daemon = &pfeedd, .feed = "spine", .job = "apart", .seed = 99, .max_held = 1 };
+    uint64_t ran;
 
     shared = shared_memory(sizeof(*shared));
     runners = shared_memory(sizeof(*runners));
-    start_daemon(RUNNERS + 1, 0);
+    start_daemon(RUNNERS + 2, 0);
     shared->plan = (struct plan){ .daemon = &pfeedd, .feed = "spine", .job = "stopped" };
     stops = trainer_start("stopped", stopped, NULL);
     for (uintptr_t i = 0; i < RUNNERS; i++)
         others[i] = trainer_start("patient", patient, (void *)i);
+    apart = trainer_start("apart", runner, &own_order);
     word_await(&shared->holds, HELD);
     trainer_stop(stops);
     word_await(&runners->told, RUNNERS);
     look_at_stopped(trainer_pid(stops));
+    ran = count_get(&shared->runner_steps);
+    UNTIL(count_get(&shared->runner_steps) > ran + 10 * STEPS); /* who has an order of its own goes on */
     for (unsigned i = 0; i < RUNNERS; i++)
-        CHECK(count_get(&runners->steps[i]) >= HELD && count_get(&runners->steps[i]) <= 8, "runner %u stands after %llu steps", i,
-              (unsigned long long)runners->steps[i]);
+        CHECK(count_get(&runners->steps[i]) >= HELD && count_get(&runners->steps[i]) <= HELD + 9,
+              "runner %u stands after %llu steps", i, (unsigned long long)runners->steps[i]);
     note("the others stood after %llu and %llu steps; told: %s", (unsigned long long)runners->steps[0],
          (unsigned long long)runners->steps[1], runners->sentences[0]);
     word_set(&shared->go, 1);
@@ -426,6 +431,7 @@ static void run_stopped_block(const void *arg)
     word_set(&shared->stop, 1);
     for (unsigned i = 0; i < RUNNERS; i++)
         trainer_wait(others[i]);
+    trainer_wait(apart);
     CHECK(shared->missed == 0, "%llu steps were missed under slow: block", (unsigned long long)shared->missed);
     word_set(&shared->finish, 1);
     trainer_wait(stops);

@@ -414,6 +414,7 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
         return problem_set(why, -ENOMEM, "no memory for a change");
     change->chore = (struct chore){ .run = list, .done = listed };
     change->daemon = daemon;
+    change->progress.most_bytes = daemon->budget;
     change->ask = *ask;
     change->config = ask->config;
     change->first = ask->config != NULL;

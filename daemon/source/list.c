@@ -14,9 +14,10 @@
 #include "source/measure.h"
 #include "source/source.h"
 
-#define TEXT_LIMIT ((size_t)4 << 30)
-#define IMAGE      "image" /* the part that holds the file */
-#define LABEL      "label"
+#define TEXT_LIMIT         ((size_t)4 << 30)
+#define ROW_BYTES(columns) ((columns) * sizeof(int64_t) + 2 * sizeof(uint64_t)) /* its values, the file's size and head */
+#define IMAGE              "image"                                              /* the part that holds the file */
+#define LABEL              "label"
 
 struct list_params {
     char *path, *root, *path_column;
@@ -175,6 +176,9 @@ static int read_rows(struct source *source, struct csv *csv, const struct source
                                csv->path, (unsigned long long)csv->start, n, source->n_columns);
         if (source->n == room) {
             room += room / 2 + 1024;
+            if (source_too_large(env->progress, source->text_size + room * ROW_BYTES(source->n_columns)))
+                return problem_set(why, -ENOMEM, "the rows of %s do not fit into the %llu MiB of `daemon: memory`; raise it",
+                                   csv->path, (unsigned long long)(env->progress->most_bytes >> 20));
             rc = resize(source, room, why);
             if (rc < 0)
                 return rc;
@@ -364,7 +368,8 @@ static char *root_of(const struct list_params *p)
 static int read_text(struct source *source, const struct list_params *p, const struct source_env *env, struct problem *why)
 {
     struct csv csv;
-    int rc = file_slurp(p->path, TEXT_LIMIT, &source->text, &source->text_size, why);
+    const size_t limit = source_too_large(env->progress, TEXT_LIMIT) ? (size_t)env->progress->most_bytes : TEXT_LIMIT;
+    int rc = file_slurp(p->path, limit, &source->text, &source->text_size, why);
     if (rc < 0)
         return rc;
     source->measure.list = XXH3_64bits(source->text, source->text_size);

@@ -137,6 +137,11 @@ static int add_names(struct scan *scan, DIR *dir, const char *path, struct conte
         int rc = source_stopping(scan->how->progress) ? -ECANCELED : add_name(scan, dirfd(dir), path, entry, content);
         if (rc < 0)
             return rc;
+        if (source_too_large(scan->how->progress,
+                             listing_bytes(scan->listing) + content->names.size + content->n * sizeof *content->items))
+            return problem_set(scan->why, -ENOMEM,
+                               "the list of the files in %s does not fit into the %llu MiB of `daemon: memory`; raise it",
+                               scan->how->root, (unsigned long long)(scan->how->progress->most_bytes >> 20));
     }
 }
 

@@ -102,6 +102,9 @@ static int check_header(const struct input *input, const struct manifest_header 
 static int take_table(struct input *input, struct manifest_table *table, uint64_t n)
 {
     uint64_t size = padded(n * table->each);
+    if (source_too_large(input->progress, size))
+        return problem_set(input->why, -ENOMEM, "the manifest %s does not fit into the %llu MiB of `daemon: memory`; raise it",
+                           input->manifest->path, (unsigned long long)(input->progress->most_bytes >> 20));
     char *data = malloc(size ? size : 1);
     if (!data)
         return problem_set(input->why, -ENOMEM, "out of memory for the manifest %s", input->manifest->path);

@@ -18,9 +18,10 @@ struct source_want {
 
 /* How far open has come. The thread that opens writes, others read: atomics. */
 struct source_progress {
-    uint64_t listed; /* samples found so far */
-    bool kept;       /* they are those of a manifest, not of a scan */
-    bool stop;       /* from outside: give up, -ECANCELED */
+    uint64_t listed;     /* samples found so far */
+    bool kept;           /* they are those of a manifest, not of a scan */
+    bool stop;           /* from outside: give up, -ECANCELED */
+    uint64_t most_bytes; /* set before: the budget, which no list of samples may pass; 0: none */
 };
 
 struct source_env {
@@ -32,6 +33,12 @@ struct source_env {
     bool rescan;                      /* do not believe what is kept there */
     struct source_progress *progress; /* may be NULL */
 };
+
+/* Whether a list of so many bytes is more than the whole daemon may take: seen before it is made. */
+static inline bool source_too_large(const struct source_progress *progress, uint64_t bytes)
+{
+    return progress && progress->most_bytes && bytes > progress->most_bytes;
+}
 
 static inline void source_listed(struct source_progress *progress, uint64_t listed)
 {

@@ -168,6 +168,25 @@ static void run_scan(const void *arg)
     rmdir(folder);
 }
 
+/* A list that alone is more than all that the daemon may take ends the listing, not the machine's memory. */
+static void run_too_many(const void *arg)
+{
+    char yaml[512], *said;
+
+    (void)arg;
+    make_files();
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: 1, memory: 4MiB }\nfeeds:\n  files:\n"
+             "    source: { type: directory, path: %s }\n    batch: 8\n    slots: 4\n    fields: { label: {} }\n",
+             folder);
+    CHECK(daemon_try(&daemons[0], yaml) == 78, "pfeedd did not end with 78");
+    said = daemon_output(&daemons[0]);
+    CHECK(strstr(said, "does not fit into the 4 MiB of `daemon: memory`; raise it"), "pfeedd says: %s", said);
+    free(said);
+    umount2(folder, MNT_DETACH);
+    rmdir(folder);
+}
+
 /* SIGTERM in the middle of the listing. */
 static void run_stop(const void *arg)
 {
@@ -187,6 +206,7 @@ int main(int argc, char **argv)
     const struct test tests[] = {
         { "progress, and kept", run_scan, NULL },
         { "stopped while it lists", run_stop, NULL },
+        { "too many for the budget", run_too_many, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(*tests), argc, argv);

@@ -53,13 +53,20 @@ void bad_note(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason
         tell_first(feed, id);
 }
 
-static bool too_many(const struct feed *feed, uint64_t *bad, uint64_t *rows)
+/* feed->lock is held. Since the present window began, so that years of good rows do not excuse a disk that dies. */
+static bool too_many(struct feed *feed, uint64_t *bad, uint64_t *rows)
 {
     const uint64_t least = feed->samples < BAD_ROWS ? feed->samples : BAD_ROWS;
     const uint64_t whole = feed->samples > BAD_FEW_ROWS ? feed->samples : BAD_FEW_ROWS;
 
-    *bad = FEED_GET(feed, rows_replaced) + FEED_GET(feed, rows_masked) + 1; /* this one is not counted yet */
-    *rows = FEED_GET(feed, rows_filled) + 1;
+    *bad = FEED_GET(feed, rows_replaced) + FEED_GET(feed, rows_masked);
+    *rows = FEED_GET(feed, rows_filled);
+    if (*rows - feed->window_rows > BAD_WINDOW) {
+        feed->window_rows = *rows;
+        feed->window_bad = *bad;
+    }
+    *bad += 1 - feed->window_bad; /* this one is not counted yet */
+    *rows += 1 - feed->window_rows;
     *rows = *rows > least ? *rows : least;
     return feed->config->max_errors <= 0 ||
            ((feed->n_errors >= BAD_SAMPLES || *rows >= whole) && (double)*bad > feed->config->max_errors * (double)*rows);

@@ -16,6 +16,7 @@ void bad_note(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason
 bool bad_scheduled(struct feed *feed, uint64_t id, uint64_t epoch, const char *reason);
 
 #define BAD_ROWS     1000u
+#define BAD_WINDOW   100000u /* rows, after which the share is counted anew */
 #define BAD_FEW_ROWS 100u
 #define BAD_SAMPLES  3u
 

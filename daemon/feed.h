@@ -77,10 +77,11 @@ struct feed {
 
     pthread_mutex_t lock; /* of what follows: workers write it, rarely */
     struct feed_error errors[FEED_ERRORS];
-    uint32_t n_errors;           /* different ones, as far as they were still remembered */
-    char first_errors[3][256];   /* "path: reason" */
-    char failed[PF_FAILED_TEXT]; /* "": no */
-    bool failed_told;            /* main thread: consumers were closed */
+    uint32_t n_errors;                /* different ones, as far as they were still remembered */
+    uint64_t window_rows, window_bad; /* bad.c: where the window in which bad rows are counted began */
+    char first_errors[3][256];        /* "path: reason" */
+    char failed[PF_FAILED_TEXT];      /* "": no */
+    bool failed_told;                 /* main thread: consumers were closed */
     struct feed_counters counters __attribute__((aligned(PF_LINE)));
 };
 

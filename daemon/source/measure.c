@@ -107,8 +107,14 @@ static int watch_folder(struct watches *folders, struct seen *seen, int root, co
     return rc;
 }
 
+/* Whether a path is no good, rather than that it cannot be told. */
+static bool leads_nowhere(int code)
+{
+    return code == ENOENT || code == ENOTDIR || code == EACCES || code == ELOOP || code == ENAMETOOLONG;
+}
+
 static int look_at_files(struct measure *measure, struct seen *seen, int root, const char *const *paths,
-                         struct source_progress *progress)
+                         struct source_progress *progress, struct problem *why)
 {
     struct stat st;
     uint64_t number;
@@ -116,7 +122,12 @@ static int look_at_files(struct measure *measure, struct seen *seen, int root, c
     for (uint64_t i = 0; i < measure->n && rc == 0; i++) {
         rc = watch_folder(&measure->folders, seen, root, paths[i]);
         measure->sizes[i] = FILE_ABSENT;
-        if (fstatat(root, paths[i], &st, 0) == 0 && S_ISREG(st.st_mode))
+        if (fstatat(root, paths[i], &st, 0) < 0) {
+            if (!leads_nowhere(errno))
+                return problem_set(why, -errno, "cannot look at %s: %s; try again", paths[i], strerror(errno));
+            st.st_mode = 0;
+        }
+        if (S_ISREG(st.st_mode))
             measure->sizes[i] = (uint64_t)st.st_size;
         else if (rc == 0)
             /* It may be a link whose target comes. */
@@ -126,12 +137,6 @@ static int look_at_files(struct measure *measure, struct seen *seen, int root, c
             rc = -ECANCELED;
     }
     return rc;
-}
-
-/* Whether a path is no good, rather than that it cannot be told. */
-static bool leads_nowhere(int code)
-{
-    return code == ENOENT || code == ENOTDIR || code == EACCES || code == ELOOP || code == ENAMETOOLONG;
 }
 
 static int scan(struct measure *measure, const char *root, const char *const *paths, struct source_progress *progress,
@@ -144,15 +149,18 @@ static int scan(struct measure *measure, const char *root, const char *const *pa
     if (fd < 0 && !leads_nowhere(errno)) /* files may be given by absolute paths: a root that is not there need not matter */
         return problem_set(why, -errno, "cannot open the folder %s: %s", root, strerror(errno));
     watches_init(&measure->folders);
+    why->text[0] = 0;
     measure->sizes = calloc(measure->n ? measure->n : 1, sizeof *measure->sizes);
     measure->heads = calloc(measure->n ? measure->n : 1, sizeof *measure->heads);
     if (measure->sizes && measure->heads)
-        rc = look_at_files(measure, &seen, fd, paths, progress);
+        rc = look_at_files(measure, &seen, fd, paths, progress, why);
     if (fd >= 0)
         close(fd);
     free(seen.v);
     if (rc == -ECANCELED)
         return problem_set(why, rc, "the scan of %s was stopped", root);
+    if (rc < 0 && *why->text)
+        return rc;
     if (rc < 0)
         return problem_set(why, rc, "out of memory for the sizes of %llu files", (unsigned long long)measure->n);
     watches_trim(&measure->folders);

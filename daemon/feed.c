@@ -272,11 +272,13 @@ static void fill_wanted(struct feed *feed)
 
             if (!consumer_runs(c))
                 continue;
-            if (ahead == 0)
+            if (ahead == 0) {
                 c->had_untaken = consumer_held(c) < c->n_out;
+                c->held_back = false;
+            }
             if (ahead == 0 || job_before(c->ahead, c->at)) /* it may have been moved to make room */
                 c->ahead = c->at;
-            if (job_over(c->job, c->ahead))
+            if (c->held_back || job_over(c->job, c->ahead))
                 continue;
             any = true;
             range = job_range(c->job, c->rank, c->ahead);
@@ -284,7 +286,7 @@ static void fill_wanted(struct feed *feed)
             if (slot_find(feed, c->job->seed, &range))
                 continue;
             if (slot_held_back(feed, c, &range)) {
-                feed->starving = true;
+                c->held_back = feed->starving = true;
                 continue;
             }
             slot = slot_obtain(feed, c, &range, ahead);

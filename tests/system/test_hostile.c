@@ -378,16 +378,22 @@ static void run_rounds(const void *arg)
 
 /* ---- quarantine ----------------------------------------------------------------------------------------------------- */
 
+/* Takes what it may, returns what it never had, and is dropped. */
+static void take_and_lie(struct lane *lane)
+{
+    lane_open(lane, &pfeedd, "spine", MAX_HELD);
+    lane_take(lane, MAX_HELD);
+    lane_return(lane, 1, 12345);
+    ring_bell(lane);
+    lane_await_drop(lane);
+}
+
 static void hold_and_lie(void *arg)
 {
     struct lane lane;
 
     (void)arg;
-    lane_open(&lane, &pfeedd, "spine", MAX_HELD);
-    lane_take(&lane, MAX_HELD);
-    lane_return(&lane, 1, 12345);
-    ring_bell(&lane);
-    lane_await_drop(&lane);
+    take_and_lie(&lane);
     lane_close(&lane); /* even so: what it mapped elsewhere cannot be known */
     word_set(&shared->holding, 1);
     word_await(&shared->stop, 1);
@@ -430,11 +436,7 @@ static void hold_and_rewind(void *arg)
     uint64_t published;
 
     (void)arg;
-    lane_open(&lane, &pfeedd, "spine", MAX_HELD);
-    lane_take(&lane, MAX_HELD);
-    lane_return(&lane, 1, 12345);
-    ring_bell(&lane);
-    lane_await_drop(&lane);
+    take_and_lie(&lane);
     published = __atomic_load_n(&lane.grants->published, __ATOMIC_ACQUIRE);
     word_set(&shared->holding, 1);
     fcntl(lane.fds[PF_FD_EVENT], F_SETFL, O_NONBLOCK);

@@ -237,6 +237,13 @@ static void run_v2(const void *arg)
                    "`daemon: memory` is 257 MiB, more than the 256 MiB of /sys/fs/cgroup/above/memory.max; lower it");
     expect_fewer(recipe("workers: 1, memory: 256MiB", "50"), 50,
                  "memory is short just now (what is left of /sys/fs/cgroup/above/memory.max): ");
+    /* Not even the least number of slots: 3 of 4 MiB. */
+    machine_write(tree, "above/memory.current", "264241152\n");
+    machine_write(tree, "above/memory.stat", "anon 264241152\nfile 0\ninactive_file 0\nactive_file 0\n");
+    expect_refusal(recipe("workers: 1, memory: 256MiB", "50"),
+                   "and only 4 MiB are to be had (what is left of /sys/fs/cgroup/above/memory.max); lower");
+    machine_write(tree, "above/memory.current", "100663296\n");
+    machine_write(tree, "above/memory.stat", "anon 100663296\nfile 0\ninactive_file 0\nactive_file 0\n");
     row = started(recipe("workers: 1", "auto"));
     CHECK(row.memory_bytes == 64 * MIB, "the default under 256 MiB is %llu bytes", (unsigned long long)row.memory_bytes);
     daemon_stop(pfeedd);

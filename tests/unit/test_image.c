@@ -197,6 +197,37 @@ static void test_crop_equals_whole(void **state)
     jpeg_reader_destroy(reader);
 }
 
+/* The widest pictures of one scan decode in the memory that is planned for them (jpeg.h), whatever their sampling. */
+static void test_widest(void **state)
+{
+    const struct jpeg_limits limits = { .max_pixels = UINT64_MAX, .max_kept = 1 };
+    void *memory = aligned_alloc(64, JPEG_READER_ROWS);
+    struct jpeg_reader *reader;
+    size_t kept = 0;
+    assert_int_equal(jpeg_reader_create(&reader, &limits), 0);
+    assert_non_null(memory);
+    for (size_t r = 0; r < RECIPES; r++) {
+        struct file file = make_jpeg(&recipes[r], JPEG_READER_SIDE, 50, 60);
+        struct jpeg_head head;
+        struct problem why = { "" };
+        const uint8_t *row;
+        jpeg_reader_memory(reader, memory, JPEG_READER_ROWS);
+        int rc = jpeg_reader_open(reader, file.bytes, file.size, &head, &why);
+        kept += rc == -EFBIG; /* of several scans: kept whole, in memory of its own size */
+        if (rc == 0)
+            rc = jpeg_reader_crop(reader, 0, 0, JPEG_READER_SIDE, 50, &why);
+        for (int y = 0; y < 50 && rc == 0; y++)
+            rc = jpeg_reader_row(reader, &row, &why);
+        if (rc < 0 && rc != -EFBIG)
+            fail_msg("%s: %s", recipes[r].name, why.text);
+        jpeg_reader_close(reader);
+        free(file.bytes);
+    }
+    assert_true(kept < RECIPES / 2);
+    jpeg_reader_destroy(reader);
+    free(memory);
+}
+
 /* A field with the image decoder. Params have the defaults; words set others: "size=224/200". */
 struct setup {
     struct field field;
@@ -261,7 +292,8 @@ static void setup_fini(struct setup *setup)
 static int setup_row(struct setup *setup, const void *data, size_t size, uint64_t id, void *row, struct problem *why)
 {
     const struct sample_value value = { data, size, &setup->part };
-    return decode_image.row(setup->state, setup->codec, &setup->field, &value, &(struct row_key){ .seed = 3, .id = id }, row, why);
+    return decode_image.row(setup->state, setup->codec, &setup->field, &value, &(struct row_key){ .seed = 3, .id = id }, row,
+                            why);
 }
 
 static void test_purity(void **state)
@@ -699,6 +731,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crop_equals_whole),
+        cmocka_unit_test(test_widest),
         cmocka_unit_test(test_purity),
         cmocka_unit_test(test_orientation),
         cmocka_unit_test(test_orientation_hostile),

@@ -129,6 +129,10 @@ struct config *config_ref(struct config *config);
 void config_destroy(struct config *config); /* lets go; NULL is fine */
 /* What differs between two forms of a feed, a line "key: old -> new" each, to be freed; "" where nothing does; NULL: no memory. */
 char *config_feed_changes(const struct config_feed *old, const struct config_feed *new);
+/* The same of the daemon's own settings, with what a reload does about each; those that need a restart are as they were when it
+ * started. */
+void config_daemon_changes(const struct config_daemon *started, const struct config_daemon *old, const struct config_daemon *new,
+                           FILE *to);
 /* Every value in force as YAML, each with a comment that says where it comes from (default, or file:line). There are no errors. */
 void config_dump(const struct config *config, FILE *to);
 void config_dump_feed(const struct config_feed *feed, FILE *to); /* its part of that */

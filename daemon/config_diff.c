@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "config_table.h"
 
 /* Cuts the next line off, without the comment that says where the value comes from. */
 static char *next_line(char **rest)
@@ -82,4 +83,33 @@ char *config_feed_changes(const struct config_feed *old, const struct config_fee
     free(a);
     free(b);
     return text;
+}
+
+/* As in YAML; to be freed, NULL: no memory. */
+static char *value_of(const struct setting *row, const struct config_daemon *daemon)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+
+    if (!to)
+        return NULL;
+    setting_print(row, daemon, to);
+    if (fclose(to) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+void config_daemon_changes(const struct config_daemon *started, const struct config_daemon *old, const struct config_daemon *new,
+                           FILE *to)
+{
+    for (const struct setting *row = config_daemon_table; row->name; row++) {
+        char *a = value_of(row, row->restart ? started : old), *b = value_of(row, new);
+
+        if (a && b && strcmp(a, b) != 0)
+            fprintf(to, "daemon: %s: %s -> %s %s\n", row->name, a, b, row->restart ? "needs a restart" : "from now on");
+        free(a);
+        free(b);
+    }
 }

@@ -28,12 +28,13 @@ const struct setting config_drop_in_table[] = {
 
 const struct setting config_daemon_table[] = {
     { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto",
-      .help = "worker threads; auto: one per core of the cgroup" },
+      .help = "worker threads; auto: one per core of the cgroup", .restart = true },
     { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
       .help = "budget for all arenas, caches and scratch; auto: the smallest of a quarter of the cgroup's limit, 8GiB and, "
-              "where shm is posix, what /dev/shm has free" },
+              "where shm is posix, what /dev/shm has free",
+      .restart = true },
     { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",
-      .help = "kind of shared memory; auto: memfd where the kernel can seal it" },
+      .help = "kind of shared memory; auto: memfd where the kernel can seal it", .restart = true },
     { "max_consumers", SETTING_INT, DAEMON(max_consumers), "256", 1, 65536, .help = "attached processes at a time" },
     { "user_consumers", SETTING_INT, DAEMON(user_consumers), "auto", 1, 65536, .choices = "auto",
       .help = "of them those of one user, who is neither root nor the daemon's own; auto: half of max_consumers" },
@@ -44,7 +45,8 @@ const struct setting config_daemon_table[] = {
       .help = "how long a connection may owe its first question, or leave an answer unread" },
     { "state", SETTING_STRING, DAEMON(state), "auto",
       .help = "folder that keeps what sources list, or none; auto: $STATE_DIRECTORY, with --user $XDG_STATE_HOME/pfeed or "
-              "~/.local/state/pfeed, else /var/lib/pfeed" },
+              "~/.local/state/pfeed, else /var/lib/pfeed",
+      .restart = true },
     SETTINGS_END,
 };
 

@@ -453,6 +453,7 @@ int main(int argc, char **argv)
         return EXIT_CONFIG;
     }
     the_daemon.config = config;
+    the_daemon.started = config_ref(config);
     if (options.dump)
         rc = config_report(config, stderr);
     else if (options.check || config->n_errors > 0 || config->no_memory)
@@ -469,6 +470,7 @@ int main(int argc, char **argv)
     } else {
         rc = serve(&the_daemon, &options);
     }
+    config_destroy(the_daemon.started);
     config_destroy(the_daemon.config);
     return rc;
 }

@@ -329,31 +329,14 @@ static void retire(struct change *change)
     daemon->n_feeds = n;
 }
 
-/* Settings of the daemon itself that only a start can change. */
-static void tell_restart(const struct change *change)
-{
-    const struct config_daemon *old = &change->daemon->config->daemon, *new = &change->config->daemon;
-
-    if (old->workers != new->workers)
-        fprintf(change->report, "daemon: workers: %" PRId64 " -> %" PRId64 " needs a restart\n", old->workers, new->workers);
-    if (old->memory != new->memory)
-        fprintf(change->report, "daemon: memory: %" PRIu64 " -> %" PRIu64 " needs a restart\n", old->memory, new->memory);
-    if (old->shm != new->shm)
-        fputs("daemon: shm: another one needs a restart\n", change->report);
-    if (strcmp(old->state, new->state) != 0)
-        fprintf(change->report, "daemon: state: %s -> %s needs a restart\n", old->state, new->state);
-    if (old->max_consumers != new->max_consumers || old->user_consumers != new->user_consumers ||
-        old->user_jobs != new->user_jobs || old->user_held != new->user_held || old->patience_ms != new->patience_ms)
-        fputs("daemon: the limits have changed; they hold from now on\n", change->report);
-}
-
 static void listed(struct chore *chore)
 {
     struct change *change = (struct change *)chore;
     struct problem why = { "" };
 
     if (change->rc == 0) {
-        tell_restart(change);
+        config_daemon_changes(&change->daemon->started->daemon, &change->daemon->config->daemon, &change->config->daemon,
+                              change->report);
         change->rc = memory_plan(change->daemon, &change->plan, &why);
         if (change->rc < 0)
             fprintf(change->errors, "%s\n", why.text);

@@ -290,6 +290,9 @@ static void on_reloaded(void *context, int rc, const char *report)
     size_t left = strlen(report);
 
     connection->asked_reload = false;
+    if (rc < 0)
+        log_warn("the change that pid %ld asked for has failed: %.*s", (long)connection->peer.pid, (int)strcspn(report, "\n"),
+                 report);
     do {
         size_t part = left < sizeof(reply.text) - 1 ? left : sizeof(reply.text) - 1;
 

@@ -19,7 +19,7 @@ struct chores;
 struct ending;
 
 struct daemon {
-    struct config *config;
+    struct config *config, *started; /* in force; as it was at the start */
     struct loop *loop;
     struct workers *workers;
     struct chores *chores;

@@ -54,6 +54,7 @@ struct setting {
     double min, max;     /* for each number, in the unit that is stored; both 0: any */
     const char *choices; /* CHOICE: "a|b|c|!d"; d is for a later version. INT and SIZE: a word that may stand for 0: "auto" */
     const char *help;    /* one line, no full stop */
+    bool restart;        /* of the daemon's own: a reload does not change it */
 };
 
 #define SETTINGS_END                                                                                                             \

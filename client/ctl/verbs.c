@@ -162,6 +162,8 @@ static int change(struct ctl *ctl, bool rescan)
         json_text(&ctl->json, report, strlen(report));
     } else {
         fputs(rc == 0 && !*report ? "nothing has changed\n" : report, ctl->view.out);
+        if (rc < 0)
+            fputs("the new configuration is not in force\n", ctl->view.out);
     }
     free(report);
     return rc < 0 ? CTL_PROBLEM : CTL_FINE;

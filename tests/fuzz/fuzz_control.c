@@ -102,6 +102,7 @@ static void daemon_open(void)
     assert(fd >= 0 && write(fd, yaml, sizeof(yaml) - 1) == sizeof(yaml) - 1);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd); /* stays: reloads read it again */
     assert(config_load(&pfeedd.config, path) == 0 && pfeedd.config->n_errors == 0);
+    pfeedd.started = config_ref(pfeedd.config);
     assert(memory_begin(&pfeedd, &why) == 0);
     assert(workers_create(&pfeedd.workers, 1, &why) == 0 && loop_create(&pfeedd.loop) == 0);
     work = (struct watch){ .fd = workers_eventfd(pfeedd.workers), .call = on_work };

@@ -130,6 +130,10 @@ static void run_changes(const void *arg)
     job_start(&a, "a", "ja");
     job_start(&b, "b", "jb");
     expect_reload(NULL, NULL, 0, NULL); /* nothing has changed */
+    expect_reload("version: 1\ndaemon: { workers: 3, memory: 64MiB, max_consumers: 99 }\nfeeds:\n" FEED("a", 64, 8)
+                      FEED("b", 64, 8),
+                  NULL, 0, "daemon: workers: 2 -> 3 needs a restart\ndaemon: max_consumers: 256 -> 99 from now on\n");
+    expect_reload(first, NULL, 0, "daemon: max_consumers: 99 -> 256 from now on\n");
 
     expect_reload(HEAD FEED("a", 64, 8) FEED("b", 64, 8) FEED("c", 64, 16), NULL, 0, "feed 'c' is new");
     job_start(&c, "c", "jc");

@@ -59,7 +59,7 @@ struct consumer {
     struct place ahead;   /* fill_wanted's own (feed.c) */
     bool had_untaken;     /* when fill_wanted looked last */
     bool held_back;       /* in this turn of fill_wanted: it waits for another job, also with all that is further ahead */
-    struct place untaken; /* think_back's own (slot.c) */
+    struct place untaken; /* think_back's own (slot_obtain.c) */
     uint64_t published;   /* grants */
     uint64_t tail;        /* returns that were read */
     uint64_t taken;       /* least value that pf_return_page.taken may have */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See consumer.h. What goes through a consumer's lane: grants out, returns in, revocations. Whatever a consumer can write is
- * loaded once and checked against what was granted. feed.c drains and grants, slot.c revokes and asks who holds what, consumer.c
+ * loaded once and checked against what was granted. feed.c drains and grants, slot_obtain.c revokes and asks who holds what, consumer.c
  * settles all at the end. Main thread. */
 #include <assert.h>
 #include <linux/futex.h>

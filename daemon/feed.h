@@ -98,7 +98,7 @@ struct feeds_env {
 /* feed_open.c: lists the samples and prepares the fields of all that are not there yet. Any thread, as long as nobody else knows
  * them; they may be half open where there were errors. */
 void feeds_open(const struct feeds_env *env);
-/* Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. */
+/* feed_arena.c. Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. */
 uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots); /* of that, its shared memory */
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers);
 uint64_t feed_codec_bytes(const struct feed *feed);
@@ -111,6 +111,7 @@ void feed_save(const struct feed *feed);
 /* When no worker knows it (workers_forget, workers_pass, or their end): on any thread where it has no consumers, else on the main
  * thread. NULL is fine. */
 void feed_destroy(struct feed *feed);
+void feed_close_states(struct feed *feed);                   /* feed_arena.c, for feed_destroy */
 uint32_t feed_least_slots(const struct config_feed *config); /* feed_open.c; for one group of jobs */
 
 /* One bounded turn of everything: returns, finished slots, grants, new fills. Main thread. */

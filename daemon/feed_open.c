@@ -218,7 +218,7 @@ uint32_t feed_least_slots(const struct config_feed *config)
     return (uint32_t)config->max_held + 2;
 }
 
-/* A slot for each batch that a consumer holds, the one that it takes next and the one that is filled (slot.c). */
+/* A slot for each batch that a consumer holds, the one that it takes next and the one that is filled (slot_obtain.c). */
 static void check_slots(struct opening *opening, const struct config_feed *config)
 {
     struct config_mark mark = config_mark_of(config_feed_table, config->marks, "slots");

@@ -40,7 +40,7 @@ void slots_destroy(struct feed *feed);
 struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *range);
 /* Whether c has to wait for another job of its group (slow: block) rather than get that range filled. */
 bool slot_held_back(const struct feed *feed, const struct consumer *c, const struct range *range);
-/* A slot to fill for c's range, `ahead` slots ahead of what c takes next; NULL: none can be had now. See slot.c. */
+/* A slot to fill for c's range, `ahead` slots ahead of what c takes next; NULL: none can be had now. See slot_obtain.c. */
 struct slot *slot_obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead);
 /* FREE -> FILLING for everybody who still wants rows of that key; the caller wakes the workers. */
 int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range);
@@ -52,6 +52,16 @@ bool slot_finish(struct feed *feed, struct slot *slot);
 void slot_release(struct feed *feed, struct slot *slot);
 /* Attached ranks that still want rows of it. */
 uint32_t slot_pins(const struct feed *feed, const struct slot *slot);
+
+/* Between slot.c and slot_obtain.c only. Whether c, standing at `at`, still wants rows of that key, and which of its steps:
+ * first .. last. */
+bool slot_wants(const struct consumer *c, struct place at, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first,
+                uint64_t *last);
+/* How many slots ahead of the one that c takes next at `at`; 0: that one itself. */
+uint64_t slot_distance(const struct consumer *c, struct place at, uint64_t epoch, uint64_t index);
+/* Whether c, at `at`, keeps this very slot: it wants rows of it, is near, and would have to fill another for them. */
+bool slot_pinned(const struct feed *feed, const struct consumer *c, struct place at, const struct slot *slot);
+void slot_set_state(struct feed *feed, struct slot *slot, enum pf_slot_state state);
 
 /* Which filling of the slot this is; changes with every slot_begin. */
 uint32_t slot_generation(const struct slot *slot);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The rules of daemon/slot.c, over the real feed.c, consumer.c, job.c and segment.c, in one thread: workers and trainers are
+ * The rules of daemon/slot_obtain.c, over the real feed.c, consumer.c, job.c and segment.c, in one thread: workers and trainers are
  * simulated, the main loop runs exactly when the daemon's would (when something has marked the feed dirty, or rung), and a
  * process is an eventfd that stands for its pidfd. Scenarios first, then random schedules of attach, leave, hang up, die, take,
  * return and work against these invariants:

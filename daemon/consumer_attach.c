@@ -199,6 +199,8 @@ static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, 
         .max_held = c->max_held,
         .spin_ns = get_nprocs_once() > 4 ? 10000 : 0, /* where cores are scarce, the one that spins holds up a worker */
         .version = PFEED_VERSION,
+        .seed = c->job->seed,
+        .prints = c->feed->prints,
     };
     fds[PF_FD_ARENA] = c->feed->segment.reader;
     fds[PF_FD_GRANT] = c->grant_segment.reader;

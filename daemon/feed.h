@@ -53,6 +53,7 @@ struct feed {
     uint32_t n_fields;
     struct field *fields;
     size_t max_bytes; /* a worker's read buffer */
+    struct pf_prints prints;
 
     /* The arena. */
     uint64_t field_offsets[PF_FIELDS]; /* within a slot */

@@ -2,7 +2,7 @@
 /*
  * The control socket: SOCK_SEQPACKET, one struct a message, fixed sizes, host byte order (it never leaves the host). Every
  * message begins with pf_ctl_head. A client sends one request and reads its reply before the next one; ATTACH is a connection's
- * last request but for WHY and DETACH. Strings are zero-terminated within their arrays; a daemon that finds one that is not
+ * last request but for WHY, SEEK and DETACH. Strings are zero-terminated within their arrays; a daemon that finds one that is not
  * refuses the message. Descriptors travel from daemon to client only. Whoever sends more than 5,000 messages a second, or owes its first one
  * (or leaves an answer unread) for longer than `daemon: patience`, gets an ERROR and is hung up on.
  */
@@ -10,13 +10,13 @@
 #define PF_CTL_H
 
 #include "layout.h"
+#include "token.h"
 
 #define PF_CTL_VERSION 1u
 #define PF_CTL_MAX     8192u /* bytes of the largest message */
-#define PF_FEED_NAME   64u
 #define PF_JOB_NAME    64u
 #define PF_RANKS_TEXT  256u
-#define PF_START_TEXT  256u
+#define PF_START_TEXT  384u /* room for a token: token.h */
 #define PF_FAILED_TEXT 904u
 #define PF_WORLD_MAX   65536u
 
@@ -28,12 +28,14 @@ enum pf_ctl_type {
     PF_CTL_PEEK = 5,    /* pf_ctl_stat (feed) -> pf_ctl_head and 1 descriptor: the feed's arena */
     PF_CTL_STOP = 6,    /* pf_ctl_head -> pf_ctl_head, then the daemon stops */
     PF_CTL_RELOAD = 7,  /* pf_ctl_reload -> any number of pf_ctl_report, the last with more = 0 */
+    PF_CTL_SEEK = 8,    /* pf_ctl_seek -> pf_ctl_place: an attached rank's next step is another one from now on */
     PF_CTL_ERROR = 100, /* reply: pf_ctl_error */
     PF_CTL_OK = 101,    /* reply: pf_ctl_head */
     PF_CTL_ATTACHED = 102,
     PF_CTL_TEXT = 103,
     PF_CTL_ROWS = 104,
     PF_CTL_REPORT = 105,
+    PF_CTL_PLACE = 106,
 };
 
 struct pf_ctl_head {
@@ -45,14 +47,18 @@ PF_STATIC_ASSERT(sizeof(struct pf_ctl_head) == 8, "pf_ctl_head");
 
 #define PF_ATTACH_SEED 1u /* seed is given */
 #define PF_ATTACH_PEEK 2u /* somebody looks in: no gang, not counted as a rank of one */
+/* The rank had been attached to a daemon that died, has drained what was granted, and states its own next step in `start` (a
+ * token): it is served at once, whoever else is there (DESIGN.md section 8). */
+#define PF_ATTACH_RECONNECT      4u
+#define PF_ATTACH_ACCEPT_CHANGED 8u /* take the token's place although data, recipe, order or batch have changed */
 
-enum pf_slow { PF_SLOW_FEED = 0, PF_SLOW_BLOCK = 1, PF_SLOW_SKIP = 2 };
+enum pf_slow { PF_SLOW_FEED = 0, PF_SLOW_BLOCK = 1, PF_SLOW_SKIP = 2, PF_SLOW_PARK = 3 };
 
 struct pf_ctl_attach {
     struct pf_ctl_head head;
     char feed[PF_FEED_NAME], job[PF_JOB_NAME]; /* job "": private */
     char local_ranks[PF_RANKS_TEXT];           /* "": all */
-    char start[PF_START_TEXT];                 /* "": fresh */
+    char start[PF_START_TEXT];                 /* "" or "fresh", "live", "live:epoch", or a token (token.h) */
     uint32_t rank, world;
     uint32_t batch, epochs; /* 0: default */
     uint64_t seed, run;
@@ -60,22 +66,25 @@ struct pf_ctl_attach {
     uint32_t slow;     /* enum pf_slow */
     uint32_t flags;    /* PF_ATTACH_* */
     uint32_t incompat; /* bits that the client knows: PF_INCOMPAT_KNOWN */
+    uint32_t replica;  /* which of the consumers that get this rank's ranges */
+    uint32_t reserved;
 };
-PF_PIN(pf_ctl_attach, rank, 648);
+PF_PIN(pf_ctl_attach, rank, 776);
 PF_PIN(pf_ctl_attach, feed, 8);
 PF_PIN(pf_ctl_attach, job, 72);
 PF_PIN(pf_ctl_attach, local_ranks, 136);
 PF_PIN(pf_ctl_attach, start, 392);
-PF_PIN(pf_ctl_attach, world, 652);
-PF_PIN(pf_ctl_attach, batch, 656);
-PF_PIN(pf_ctl_attach, epochs, 660);
-PF_PIN(pf_ctl_attach, seed, 664);
-PF_PIN(pf_ctl_attach, run, 672);
-PF_PIN(pf_ctl_attach, max_held, 680);
-PF_PIN(pf_ctl_attach, slow, 684);
-PF_PIN(pf_ctl_attach, flags, 688);
-PF_PIN(pf_ctl_attach, incompat, 692);
-PF_STATIC_ASSERT(sizeof(struct pf_ctl_attach) == 696, "pf_ctl_attach");
+PF_PIN(pf_ctl_attach, world, 780);
+PF_PIN(pf_ctl_attach, batch, 784);
+PF_PIN(pf_ctl_attach, epochs, 788);
+PF_PIN(pf_ctl_attach, seed, 792);
+PF_PIN(pf_ctl_attach, run, 800);
+PF_PIN(pf_ctl_attach, max_held, 808);
+PF_PIN(pf_ctl_attach, slow, 812);
+PF_PIN(pf_ctl_attach, flags, 816);
+PF_PIN(pf_ctl_attach, incompat, 820);
+PF_PIN(pf_ctl_attach, replica, 824);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_attach) == 832, "pf_ctl_attach");
 
 /* The reply's descriptors, in this order. */
 enum pf_attach_fd { PF_FD_ARENA, PF_FD_GRANT, PF_FD_RETURN, PF_FD_EVENT, PF_ATTACH_FDS };
@@ -89,6 +98,8 @@ struct pf_ctl_attached {
     uint32_t batch, world_batch; /* b, G */
     uint32_t max_held, spin_ns;  /* in force; how long to spin before sleeping */
     char version[32];            /* of the daemon */
+    uint64_t seed;               /* of the order and the augmentations */
+    struct pf_prints prints;     /* of what is fed: the token's */
 };
 PF_PIN(pf_ctl_attached, batch, 56);
 PF_PIN(pf_ctl_attached, consumer, 8);
@@ -101,7 +112,29 @@ PF_PIN(pf_ctl_attached, world_batch, 60);
 PF_PIN(pf_ctl_attached, max_held, 64);
 PF_PIN(pf_ctl_attached, spin_ns, 68);
 PF_PIN(pf_ctl_attached, version, 72);
-PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 104, "pf_ctl_attached");
+PF_PIN(pf_ctl_attached, seed, 104);
+PF_PIN(pf_ctl_attached, prints, 112);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 136, "pf_ctl_attached");
+
+/* where: a token, "epoch:E" or "restart". Every rank of the job asks the same, each at its own time; what was granted and not
+ * taken is void when the answer comes, what is held stays held. */
+struct pf_ctl_seek {
+    struct pf_ctl_head head;
+    char where[PF_START_TEXT];
+    uint32_t flags; /* PF_ATTACH_ACCEPT_CHANGED */
+    uint32_t reserved;
+};
+PF_PIN(pf_ctl_seek, where, 8);
+PF_PIN(pf_ctl_seek, flags, 392);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_seek) == 400, "pf_ctl_seek");
+
+struct pf_ctl_place {
+    struct pf_ctl_head head;
+    uint64_t epoch, step; /* the rank's next one */
+};
+PF_PIN(pf_ctl_place, epoch, 8);
+PF_PIN(pf_ctl_place, step, 16);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_place) == 24, "pf_ctl_place");
 
 struct pf_ctl_error {
     struct pf_ctl_head head;

@@ -64,8 +64,11 @@ const struct setting config_feed_table[] = {
     { "epochs", SETTING_INT, FEED(epochs), "forever", 1, 1e9, .choices = "forever", .help = "end the feed after this many" },
     { "slots", SETTING_INT, FEED(slots), "auto", 2, PF_SLOTS_MAX, .choices = "auto", .help = "batches kept ready or in work" },
     { "max_held", SETTING_INT, FEED(max_held), "2", 1, 16, .help = "batches that a consumer may hold at a time" },
-    { "slow", SETTING_CHOICE, FEED(slow), "block", .choices = "block|skip|!park",
-      .help = "what a slow job does to others: they wait, or it misses batches (world 1 or 'deliver: each'); park comes later" },
+    { "slow", SETTING_CHOICE, FEED(slow), "park", .choices = "park|block|skip",
+      .help = "what a job that stalls the others does: it is parked and goes on from its own step later, they wait for it, or it "
+              "misses batches (world 1, 'deliver: each' or 'first')" },
+    { "park_after", SETTING_DURATION, FEED(park_after_ms), "30s", 0, HOUR_MS,
+      .help = "how long a job may stall the others before it is parked, if that is more than ten of its steps" },
     { "on_error", SETTING_CHOICE, FEED(on_error), "replace", .choices = "replace|mask|fail",
       .help = "a sample that cannot be used: take another one, mark the row, or end the feed" },
     { "max_errors", SETTING_FLOAT, FEED(max_errors), "0.05", 0, 1,

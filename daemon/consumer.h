@@ -41,12 +41,13 @@ enum consumer_state { CONSUMER_ATTACHED, CONSUMER_QUARANTINED };
 struct consumer {
     struct consumer *next; /* in its feed */
     struct feed *feed;
-    struct job *job; /* NULL once quarantined */
+    struct job *job;       /* NULL once quarantined */
+    struct consumer *twin; /* the next one of the same rank: another replica */
     struct loop *loop;
     struct connection *connection; /* NULL once it has hung up */
     enum consumer_state state;
     uint64_t id;
-    uint32_t rank, max_held;
+    uint32_t rank, replica, max_held;
     uid_t uid;
     pid_t pid; /* 0: in a PID namespace that we cannot see */
     int64_t born_ns;
@@ -61,6 +62,8 @@ struct consumer {
     bool held_back;       /* in this turn of fill_wanted: it waits for another job, also with all that is further ahead */
     struct place untaken; /* think_back's own (slot_obtain.c) */
     uint64_t published;   /* grants */
+    uint64_t seeks;       /* that it followed */
+    uint64_t sought;      /* `published` at the last one: what is out from before says nothing of where it stands */
     uint64_t tail;        /* returns that were read */
     uint64_t taken;       /* least value that pf_return_page.taken may have */
     uint64_t wake_at;     /* as stored last; UINT64_MAX: not asked */
@@ -85,6 +88,8 @@ static inline uint32_t consumer_max_held(const struct feed *feed, const struct p
 /* Finds or makes the job, makes the lane. On success *reply and fds (to be sent; they stay the consumer's) are filled. */
 int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
                     const struct consumer_peer *peer, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS], struct problem *why);
+/* Its next step is another one from now on (consumer_seek.c): what it did not take is void. *out: where it stands then. */
+int consumer_seek(struct consumer *c, const struct pf_ctl_seek *request, struct place *out, struct problem *why);
 /* The peer says that all is given back and unmapped. Frees c. */
 void consumer_detach(struct consumer *c);
 /* Its socket has hung up. Frees c where its process is dead or cannot be seen, else quarantines it. */
@@ -119,6 +124,10 @@ static inline bool consumer_runs(const struct consumer *c)
 {
     return consumer_started(c) && !job_over(c->job, c->at);
 }
+
+/* Whether the feed has slots for `job`, whose rearmost rank would stand at `at`; `old` does not count. -ENOSPC with the numbers. */
+int consumer_fits(struct feed *feed, const struct job *job, struct place at, const struct job *old, uint32_t max_held,
+                  struct problem *why);
 
 /* Between the consumer*.c files only. */
 struct consumer *consumer_make(struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,

@@ -100,6 +100,7 @@ struct pf_ctl_attached {
     char version[32];            /* of the daemon */
     uint64_t seed;               /* of the order and the augmentations */
     struct pf_prints prints;     /* of what is fed: the token's */
+    uint64_t epochs;             /* the job's end; 0: it has none */
 };
 PF_PIN(pf_ctl_attached, batch, 56);
 PF_PIN(pf_ctl_attached, consumer, 8);
@@ -114,7 +115,8 @@ PF_PIN(pf_ctl_attached, spin_ns, 68);
 PF_PIN(pf_ctl_attached, version, 72);
 PF_PIN(pf_ctl_attached, seed, 104);
 PF_PIN(pf_ctl_attached, prints, 112);
-PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 136, "pf_ctl_attached");
+PF_PIN(pf_ctl_attached, epochs, 136);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 144, "pf_ctl_attached");
 
 /* where: a token, "epoch:E" or "restart". Every rank of the job asks the same, each at its own time; what was granted and not
  * taken is void when the answer comes, what is held stays held. */

@@ -52,6 +52,8 @@ static void on_event(struct watch *watch, uint32_t events)
     struct consumer *c = (struct consumer *)((uint8_t *)watch - offsetof(struct consumer, event));
 
     (void)events;
+    c->rang = true;
+    c->active_ns = feed_now_ns();
     c->feed->dirty = true;
 }
 

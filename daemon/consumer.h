@@ -60,6 +60,10 @@ struct consumer {
     struct place ahead;   /* fill_wanted's own (feed.c) */
     bool had_untaken;     /* when fill_wanted looked last */
     bool held_back;       /* in this turn of fill_wanted: it waits for another job, also with all that is further ahead */
+    int64_t starved_ns;   /* since when it has nothing to take and cannot be given a slot; 0: it is not so */
+    int64_t active_ns;    /* when it last took, returned or rang */
+    int64_t returned_ns;  /* when it last returned; 0: never */
+    bool stalls, rang;    /* while its job is parked: it was one that held others up; it has rung since */
     struct place untaken; /* think_back's own (slot_obtain.c) */
     uint64_t published;   /* grants */
     uint64_t seeks;       /* that it followed */
@@ -118,16 +122,12 @@ bool consumer_has(const struct consumer *c, uint32_t slot);
 struct place consumer_untaken(const struct consumer *c);
 static inline bool consumer_started(const struct consumer *c)
 {
-    return c->state == CONSUMER_ATTACHED && c->job->started;
+    return c->state == CONSUMER_ATTACHED && c->job->started && !c->job->parked;
 }
 static inline bool consumer_runs(const struct consumer *c)
 {
     return consumer_started(c) && !job_over(c->job, c->at);
 }
-
-/* Whether the feed has slots for `job`, whose rearmost rank would stand at `at`; `old` does not count. -ENOSPC with the numbers. */
-int consumer_fits(struct feed *feed, const struct job *job, struct place at, const struct job *old, uint32_t max_held,
-                  struct problem *why);
 
 /* Between the consumer*.c files only. */
 struct consumer *consumer_make(struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,

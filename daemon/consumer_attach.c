@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "consumer.h"
+#include "group.h"
 #include "start.h"
 
 #define PF_REPLICAS_MAX 256u
@@ -26,79 +27,6 @@ void consumer_supersede(struct feed *feed, struct job *job, uint64_t run)
             left--;
             consumer_drop(job->ranks[r], PF_CLOSED_SUPERSEDED, sentence); /* the last one takes the job along */
         }
-}
-
-static uint64_t slot_of(const struct job *job, struct place place)
-{
-    return job_ordinal(job, place.epoch, job_range(job, 0, place).index);
-}
-
-/* The rank that is furthest behind, in slots from the beginning. */
-static uint64_t rearmost(const struct job *job)
-{
-    struct place at;
-
-    return slot_of(job, job_rearmost(job, &at) ? at : job->start);
-}
-
-struct group {
-    const struct job *first;
-    uint64_t at;
-    uint32_t need;
-};
-
-/* Of one group: jobs of one seed within reach of each other's slots, which therefore keep slots for each other. Jobs of which
- * only some ranks live here need other rows of the same slots. */
-static bool same_group(const struct feed *feed, const struct group *group, const struct job *job, uint64_t at)
-{
-    uint64_t apart = at > group->at ? at - group->at : group->at - at;
-
-    return group->first->seed == job->seed && group->first->spans == job->spans && apart <= feed->n_slots &&
-           group->first->n_local == group->first->world && job->n_local == job->world;
-}
-
-static uint32_t slots_needed(const struct job *job, uint32_t max_held)
-{
-    return (max_held + 2) * job_step_slots(job);
-}
-
-/* DESIGN.md section 6: max_held + 2 slots for each group of jobs that stand at different places. `old` does not count: its place
- * is taken. */
-int consumer_fits(struct feed *feed, const struct job *job, struct place place, const struct job *old, uint32_t max_held,
-                  struct problem *why)
-{
-    enum { MOST = 64 };
-    struct group groups[MOST] = { { job, slot_of(job, place),
-                                    slots_needed(job, max_held > job->max_held ? max_held : job->max_held) } };
-    uint32_t n = 1, need = 0;
-
-    for (const struct job *other = feed->jobs; other; other = other->next) {
-        uint64_t at = rearmost(other);
-        uint32_t g = 0, one = slots_needed(other, other->max_held);
-
-        if (other == job || other == old)
-            continue;
-        while (g < n && !same_group(feed, &groups[g], other, at))
-            g++;
-        if (g == MOST)
-            continue;
-        if (g == n)
-            groups[n++] = (struct group){ other, at, one };
-        else if (one > groups[g].need)
-            groups[g].need = one;
-    }
-    for (uint32_t g = 0; g < n; g++)
-        need += groups[g].need;
-    for (const struct consumer *c = feed->consumers; c; c = c->next)
-        need += c->state == CONSUMER_QUARANTINED ? c->n_out : 0;
-    if (need <= feed->n_slots)
-        return 0;
-    return problem_set(
-        why, -ENOSPC,
-        "feed '%s' has %u slots, and %u are needed: for each of %u groups of jobs that stand at different places max_held (%u "
-        "here) + 2, times the slots of a step (%u here); raise `slots` or `memory`, lower max_held, or start the jobs "
-        "together (`gang`)",
-        feed->config->name, feed->n_slots, need, n, max_held, job_step_slots(job));
 }
 
 static int refuse_place(const struct job *job, uint32_t rank, struct place there, struct place asked, struct problem *why)
@@ -169,7 +97,7 @@ static int join(struct feed *feed, const struct job *job, const struct pf_ctl_at
     rc = join_place(job, request, start, place, why);
     if (rc < 0)
         return rc;
-    return max_held > job->max_held ? consumer_fits(feed, job, *place, NULL, max_held, why) : 0;
+    return max_held > job->max_held ? group_fits(feed, job, *place, NULL, max_held, why) : 0;
 }
 
 /* A new job, which is to take the place of `old` where there is one. */
@@ -187,7 +115,7 @@ static int make_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *re
     if (rc == 0)
         rc = start_place(start, job, request->flags & PF_ATTACH_ACCEPT_CHANGED, &job->start, why);
     if (rc == 0)
-        rc = consumer_fits(feed, job, job->start, old, max_held, why);
+        rc = group_fits(feed, job, job->start, old, max_held, why);
     if (rc < 0)
         job_destroy(job);
     else
@@ -296,6 +224,8 @@ static void enter(struct consumer *c, const struct choice *choice, uint64_t run)
     }
     c->job = job;
     c->at = choice->place;
+    c->active_ns = c->born_ns;
+    c->rang = job->parked;
     c->seeks = job->seeks;
     job->n_attached += !job->ranks[c->rank];
     c->twin = job->ranks[c->rank];

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "consumer.h"
+#include "park.h"
 
 void consumer_wake(struct consumer *c)
 {
@@ -112,6 +113,8 @@ static bool take_return(struct consumer *c, uint64_t number)
         if (c->out[i].number == number) {
             c->counters.returns++;
             c->counters.rows += c->out[i].rows;
+            if (c->job)
+                c->job->rows_delivered += c->out[i].rows;
             FEED_ADD(c->feed, rows_delivered, c->out[i].rows);
             FEED_ADD(c->feed, rows_padded, c->out[i].padded);
             FEED_ADD(c->feed, rows_left_out, c->out[i].left_out);
@@ -128,6 +131,8 @@ static bool read_taken(struct consumer *c)
 
     if (taken < c->taken || taken > c->published)
         return false;
+    if (taken != c->taken)
+        c->active_ns = feed_now_ns();
     c->taken = taken;
     return true;
 }
@@ -156,6 +161,16 @@ static bool read_returns(struct consumer *c, uint64_t tail, uint64_t *bad)
     return true;
 }
 
+/* So many returns came since the last ones. */
+static void count_steps(struct consumer *c, uint64_t n)
+{
+    const int64_t now_ns = feed_now_ns();
+
+    if (c->returned_ns)
+        park_step(c->job, (now_ns - c->returned_ns) / (int64_t)n);
+    c->returned_ns = c->active_ns = now_ns;
+}
+
 bool consumer_drain(struct consumer *c)
 {
     uint64_t before, tail, bad;
@@ -170,6 +185,8 @@ bool consumer_drain(struct consumer *c)
     /* And once more after it: what was returned had been taken. */
     if (tail != c->tail && !read_taken(c))
         return misbehaves(c, "takes what was not granted", c->published);
+    if (tail != c->tail)
+        count_steps(c, tail - c->tail);
     if (!read_returns(c, tail, &bad))
         return misbehaves(c, "returns a grant that is not out", bad);
     if (count_taken(c, before) > c->max_held)

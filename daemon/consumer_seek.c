@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "consumer.h"
+#include "group.h"
 #include "start.h"
 
 /* The rank that has not followed the job's last seek yet, or NULL. */
@@ -31,7 +32,7 @@ static int lead(struct consumer *c, struct place place, struct problem *why)
             "seek alike, one place after the other",
             behind->rank, job->name, (long)behind->pid, (unsigned long long)job->sought.epoch,
             (unsigned long long)job->sought.step);
-    rc = consumer_fits(c->feed, job, place, NULL, job->max_held, why);
+    rc = group_fits(c->feed, job, place, NULL, job->max_held, why);
     if (rc < 0)
         return rc;
     job->seeks++;
@@ -72,6 +73,7 @@ int consumer_seek(struct consumer *c, const struct pf_ctl_seek *request, struct 
     c->seeks = job->seeks;
     c->sought = c->published;
     c->at = place;
+    c->rang = true;
     for (uint32_t s = 0; s < c->feed->n_slots; s++)
         slot_release(c->feed, &c->feed->slots[s]);
     c->feed->dirty = true;

@@ -122,7 +122,7 @@ static int slow_of(const struct pf_ctl_attach *request, const struct config_feed
     return request->slow == PF_SLOW_FEED ? config->slow : asked[request->slow];
 }
 
-static const char *slow_word(int slow)
+const char *job_slow_word(int slow)
 {
     return slow == CONFIG_SLOW_SKIP ? "skip" : slow == CONFIG_SLOW_PARK ? "park" : "block";
 }
@@ -265,8 +265,8 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, uint6
         return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; " AGREE, job->name, job->local_text,
                            request->local_ranks);
     if (slow != job->slow)
-        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; " AGREE, job->name, slow_word(job->slow),
-                           slow_word(slow));
+        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; " AGREE, job->name, job_slow_word(job->slow),
+                           job_slow_word(slow));
     return 0;
 }
 

@@ -25,6 +25,8 @@ struct job_left {
     struct place low, high;
 };
 
+#define JOB_STEPS 15 /* the last ones are remembered, for their median */
+
 struct job {
     struct job *next; /* in its feed */
     struct feed *feed;
@@ -51,7 +53,12 @@ struct job {
     uint32_t n_consumers;
     uint64_t seeks; /* that were asked for, each by the first rank that did */
     struct place sought;
-    uint32_t max_held; /* the largest of its ranks */
+    bool parked; /* park.c */
+    bool stalls; /* others wait for it, and it cannot be parked */
+    uint64_t n_steps;
+    int64_t step_ns[JOB_STEPS];           /* a ring */
+    uint64_t rows_filled, rows_delivered; /* filled: asked for by one of its ranks first */
+    uint32_t max_held;                    /* the largest of its ranks */
     char local_text[PF_RANKS_TEXT];
 };
 
@@ -70,6 +77,7 @@ struct range {
 int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint64_t seed,
                struct problem *why);
 void job_destroy(struct job *job);
+const char *job_slow_word(int slow); /* as the configuration has it */
 /* Room to remember one rank more when it leaves. */
 int job_reserve_left(struct job *job);
 /* NULL: that one was never there, or is. */

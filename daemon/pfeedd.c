@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -231,22 +232,32 @@ static int make_loop(struct daemon *daemon, struct watch *signals, struct watch 
     return chores_create(&daemon->chores, daemon->loop, why);
 }
 
+static int loop_timeout_ms(int64_t due_ns)
+{
+    const int64_t left_ms = due_ns ? (due_ns - feed_now_ns()) / 1000000 + 1 : -1;
+
+    return left_ms > INT_MAX ? INT_MAX : left_ms < 0 && due_ns ? 0 : (int)left_ms;
+}
+
 static int run(struct daemon *daemon)
 {
     int rc = 0;
 
     while (!daemon->stopping && rc == 0) {
+        int64_t due_ns = 0;
         bool again = false;
 
         for (uint32_t f = 0; f < daemon->n_feeds; f++) {
             struct feed *feed = daemon->feeds[f];
 
-            if (feed->dirty)
+            if (feed->dirty || (feed->due_ns && feed_now_ns() >= feed->due_ns))
                 feed_turn(feed);
             again |= feed_arm(feed) || feed->dirty;
+            if (feed->due_ns && (!due_ns || feed->due_ns < due_ns))
+                due_ns = feed->due_ns;
         }
         reload_reap(daemon);
-        rc = loop_turn(daemon->loop, !again); /* with `again`: only a look at what else has come */
+        rc = loop_turn(daemon->loop, again ? 0 : loop_timeout_ms(due_ns)); /* with `again`: only a look at what else has come */
     }
     return rc;
 }

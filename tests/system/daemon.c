@@ -235,6 +235,19 @@ void daemon_kill(struct daemon *daemon)
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the daemon ended by itself: status 0x%x", status);
 }
 
+int daemon_dies(struct daemon *daemon)
+{
+    struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+    int status;
+
+    CHECK(end.fd >= 0, "pidfd_open: %s", strerror(errno));
+    CHECK(poll(&end, 1, (int)(scaled_ns(START_NS) / MS)) == 1, "the daemon does not die");
+    close(end.fd);
+    status = wait_status(daemon);
+    CHECK(WIFSIGNALED(status), "the daemon ended with status 0x%x, and not by a signal", status);
+    return WTERMSIG(status);
+}
+
 char *daemon_output(const struct daemon *daemon)
 {
     FILE *file = fopen(daemon->output, "r");
@@ -417,6 +430,11 @@ size_t stat_errors(struct daemon *daemon, const char *feed, struct pf_row_error 
 size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max)
 {
     return stat_rows(daemon, PF_STAT_SLOTS, feed, rows, sizeof(*rows), max);
+}
+
+size_t stat_jobs(struct daemon *daemon, const char *feed, struct pf_row_job *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_JOBS, feed, rows, sizeof(*rows), max);
 }
 
 size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max)

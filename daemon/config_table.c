@@ -58,7 +58,8 @@ const struct setting config_feed_table[] = {
     { "tail", SETTING_CHOICE, FEED(tail), "drop", .choices = "drop|pad|partial",
       .help = "the rows left at an epoch's end: left out, filled up with others, or a shorter batch (world 1 only)" },
     { "deliver", SETTING_STRING, FEED(deliver), "split",
-      .help = "split: the ranks of a job divide each step; each: every rank gets all of it" },
+      .help = "split: the ranks of a job divide each step; each: every rank gets all of it; first: a step goes to whoever asks "
+              "first" },
     { "gang", SETTING_INT, FEED(gang), "none", 1, 1024, .choices = "none",
       .help = "hold the first step until this many ranks are attached" },
     { "epochs", SETTING_INT, FEED(epochs), "forever", 1, 1e9, .choices = "forever", .help = "end the feed after this many" },

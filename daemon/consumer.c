@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "queue.h"
 #include "server.h"
 
 static uint32_t dropped, n_consumers; /* n_consumers: quarantined ones count, too */
@@ -118,7 +119,7 @@ static void close_lane(struct consumer *c)
 }
 
 /* Where it stood, for whoever takes its place: before its lane is closed. */
-static void remember_place(struct consumer *c)
+static void remember_rank(const struct consumer *c)
 {
     struct job_left where = { .rank = c->rank, .replica = c->replica, .low = c->at, .high = consumer_untaken(c) };
 
@@ -130,6 +131,18 @@ static void remember_place(struct consumer *c)
     if (job_before(where.high, where.low)) /* what it holds is from before a seek */
         where.high = where.low;
     job_leave(c->job, &where);
+}
+
+/* What it leaves behind. */
+static void remember_place(struct consumer *c)
+{
+    if (c->job->terms.queue) {
+        for (uint32_t i = 0; i < c->n_out; i++)
+            queue_give_back(c->job, c->out[i].place);
+        queue_give_back(c->job, c->at);
+        return;
+    }
+    remember_rank(c);
 }
 
 static void leave_job(struct consumer *c)

@@ -66,6 +66,7 @@ struct consumer {
     bool stalls, rang;    /* while its job is parked: it was one that held others up; it has rung since */
     struct place untaken; /* think_back's own (slot_obtain.c) */
     uint64_t published;   /* grants */
+    bool told_end;        /* a grant said so that the job is over */
     uint64_t seeks;       /* that it followed */
     uint64_t sought;      /* `published` at the last one: what is out from before says nothing of where it stands */
     uint64_t tail;        /* returns that were read */
@@ -109,6 +110,10 @@ void consumer_destroy(struct consumer *c);
 bool consumer_drain(struct consumer *c);
 /* Grants whatever is ready for it. */
 void consumer_grant(struct consumer *c);
+/* Tells it that the job is over, where no grant has. */
+void consumer_end(struct consumer *c);
+/* How many grants may be out. */
+uint32_t consumer_room(const struct consumer *c);
 /* Takes back all that it did not take yet. False: as above. */
 bool consumer_revoke(struct consumer *c);
 /* Drops it if it broke the rules: false. */

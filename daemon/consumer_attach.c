@@ -8,6 +8,7 @@
 
 #include "consumer.h"
 #include "group.h"
+#include "queue.h"
 #include "start.h"
 
 #define PF_REPLICAS_MAX 256u
@@ -65,8 +66,8 @@ static int join_place(const struct job *job, const struct pf_ctl_attach *request
 
     if (!live)
         rc = start_place(start, job, request->flags & PF_ATTACH_ACCEPT_CHANGED, place, why);
-    if (rc < 0 || (request->flags & PF_ATTACH_RECONNECT))
-        return rc; /* it says itself where it stands, and nobody knows better */
+    if (rc < 0 || job->terms.queue || (request->flags & PF_ATTACH_RECONNECT))
+        return rc; /* it says itself where it stands, and nobody knows better; a queue has one place for all */
     if (job->started && left)
         return return_place(job, left, live, place, why);
     if (live && (!job->started || !job_rearmost(job, place)))
@@ -87,7 +88,7 @@ static int join(struct feed *feed, const struct job *job, const struct pf_ctl_at
         return rc;
     if (!job->local[request->rank])
         return problem_set(why, -EINVAL, "rank %u is not among its own local_ranks '%s'", request->rank, request->local_ranks);
-    for (const struct consumer *c = job->ranks[request->rank]; c; c = c->twin)
+    for (const struct consumer *c = job->ranks[request->rank]; c && !job->terms.queue; c = c->twin)
         if (c->replica == request->replica)
             return problem_set(
                 why, -EBUSY,
@@ -211,7 +212,7 @@ static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, 
 }
 
 /* Nothing can fail any more. */
-static void enter(struct consumer *c, const struct choice *choice, uint64_t run)
+static void enter(struct consumer *c, const struct choice *choice, uint64_t run, bool reconnects)
 {
     struct feed *feed = c->feed;
     struct job *job = choice->job;
@@ -224,6 +225,13 @@ static void enter(struct consumer *c, const struct choice *choice, uint64_t run)
     }
     c->job = job;
     c->at = choice->place;
+    if (job->terms.queue) {
+        if (choice->fresh)
+            job->queue.next = choice->place;
+        else if (reconnects)
+            queue_lower(job, choice->place);
+        c->at = queue_take(job);
+    }
     c->active_ns = c->born_ns;
     c->rang = job->parked;
     c->seeks = job->seeks;
@@ -253,7 +261,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
     if (rc < 0)
         return rc;
     c = consumer_make(feed, loop, request, peer);
-    if (!c || job_reserve_left(choice.job) < 0) {
+    if (!c || job_reserve_left(choice.job) < 0 || queue_reserve(choice.job) < 0) {
         rc = problem_set(why, -ENOMEM, "no memory for a consumer");
         goto fail;
     }
@@ -271,7 +279,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
         }
     }
     next_id++;
-    enter(c, &choice, request->run);
+    enter(c, &choice, request->run, request->flags & PF_ATTACH_RECONNECT);
     fill_reply(c, reply, fds);
     *out = c;
     return 0;

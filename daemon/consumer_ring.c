@@ -11,6 +11,7 @@
 
 #include "consumer.h"
 #include "park.h"
+#include "queue.h"
 
 void consumer_wake(struct consumer *c)
 {
@@ -49,7 +50,8 @@ static void grant_one(struct consumer *c, struct slot *slot, const struct range 
         .row = range->row,
         .rows = range->rows,
         .valid = count_valid(range),
-        .flags = last_of_epoch ? PF_GRANT_LAST_OF_EPOCH | (job_over(c->job, after) ? PF_GRANT_LAST : 0) : 0,
+        .flags =
+            last_of_epoch && !c->job->terms.queue ? PF_GRANT_LAST_OF_EPOCH | (job_over(c->job, after) ? PF_GRANT_LAST : 0) : 0,
     };
 
     c->out[c->n_out++] = (struct granted){ .number = grant.number,
@@ -61,17 +63,39 @@ static void grant_one(struct consumer *c, struct slot *slot, const struct range 
                                            .since_ns = feed_now_ns() };
     slot->grants++;
     c->published++;
-    c->at = after;
+    c->at = c->job->terms.queue ? queue_take(c->job) : after;
+    c->told_end = grant.flags & PF_GRANT_LAST;
     c->counters.grants++;
     FEED_ADD(c->feed, rows_granted, range->rows);
     pf_grants_publish(c->grants, &grant);
+}
+
+uint32_t consumer_room(const struct consumer *c)
+{
+    const uint32_t some = 2 * (c->max_held + 1);
+
+    return c->job && c->job->terms.queue && some < PF_RING ? some : PF_RING; /* the rest is for others who ask */
+}
+
+void consumer_end(struct consumer *c)
+{
+    struct pf_grant grant = {
+        .number = c->published, .epoch = c->at.epoch, .step = c->at.step, .flags = PF_GRANT_LAST_OF_EPOCH | PF_GRANT_LAST
+    };
+
+    if (c->told_end || c->n_out == PF_RING)
+        return;
+    c->told_end = true;
+    c->published++;
+    pf_grants_publish(c->grants, &grant);
+    consumer_wake(c);
 }
 
 void consumer_grant(struct consumer *c)
 {
     bool any = false;
 
-    while (c->n_out < PF_RING && !job_over(c->job, c->at)) {
+    while (c->n_out < consumer_room(c) && !job_over(c->job, c->at)) {
         struct range range = job_range(c->job, c->rank, c->at);
         struct slot *slot = slot_find(c->feed, c->job->seed, &range);
 
@@ -198,6 +222,8 @@ void consumer_take_back(struct consumer *c)
 {
     struct granted *last = &c->out[c->n_out - 1];
 
+    if (c->job && c->job->terms.queue)
+        queue_give_back(c->job, c->at);
     c->at = last->place; /* before it is settled: the slot is wanted again from here */
     c->counters.revoked++;
     c->counters.grants--;
@@ -212,6 +238,7 @@ bool consumer_revoke(struct consumer *c)
     if (pf_grants_revoke(c->returns, c->taken, c->published, &from) < 0)
         return misbehaves(c, "takes what was not granted", c->published);
     c->taken = c->published;
+    c->told_end &= from == c->published; /* it may have been the last that was revoked */
     while (c->n_out > 0 && c->out[c->n_out - 1].number >= from)
         consumer_take_back(c);
     return true;

@@ -62,6 +62,8 @@ int consumer_seek(struct consumer *c, const struct pf_ctl_seek *request, struct 
     struct place place;
     int rc = start_parse_seek(&start, request->where, why);
 
+    if (job->terms.queue)
+        return problem_set(why, -EOPNOTSUPP, "a job of `deliver: first` is a work queue, and has no place to seek to");
     if (rc == 0)
         rc = start_place(&start, job, request->flags & PF_ATTACH_ACCEPT_CHANGED, &place, why);
     if (rc == 0)

@@ -12,6 +12,7 @@
 #include "consumer.h"
 #include "group.h"
 #include "park.h"
+#include "queue.h"
 #include "worker.h"
 
 int64_t feed_now_ns(void)
@@ -93,12 +94,22 @@ static void start_jobs(struct feed *feed)
     bool gang = gang_there(feed) >= (uint64_t)feed->config->gang, any = false;
 
     for (struct job *job = feed->jobs; job; job = job->next)
-        if (!job->started && job->n_attached == job->n_local && (gang || job->peek))
+        if (!job->started && (job->n_attached == job->n_local || job->terms.queue) && (gang || job->peek))
             job->started = any = true;
     if (any && feed->warm) { /* from now on slots are kept by those who want them */
         feed->warm = false;
         for (uint32_t s = 0; s < feed->n_slots; s++)
             slot_release(feed, &feed->slots[s]);
+    }
+}
+
+static void grant_all(struct feed *feed)
+{
+    for (struct consumer *c = feed->consumers; c; c = c->next) {
+        if (consumer_runs(c))
+            consumer_grant(c);
+        if (consumer_started(c) && job_over(c->job, c->at) && !c->told_end && (!c->job->terms.queue || queue_done(c->job)))
+            consumer_end(c);
     }
 }
 
@@ -185,9 +196,8 @@ void feed_turn(struct feed *feed)
     drain_all(feed);
     finish_slots(feed);
     start_jobs(feed);
-    for (struct consumer *c = feed->consumers; c; c = c->next)
-        if (consumer_runs(c))
-            consumer_grant(c);
+    queue_turn(feed);
+    grant_all(feed);
     fill_wanted(feed);
     park_turn(feed);
 }
@@ -207,7 +217,7 @@ bool feed_arm(struct feed *feed)
     for (uint32_t s = 0; s < feed->n_slots; s++)
         busy += feed->slots[s].state == PF_SLOT_FILLING && slot_unclaimed(&feed->slots[s], slot_generation(&feed->slots[s])) > 0;
     for (struct consumer *c = feed->consumers; c; c = c->next) {
-        bool full = c->n_out == PF_RING; /* more is granted when it returns some */
+        bool full = c->n_out >= consumer_room(c); /* more is granted when it returns some */
         uint64_t wake_at = UINT64_MAX;
 
         if (c->state != CONSUMER_ATTACHED)

@@ -10,6 +10,7 @@
 
 #include "consumer.h"
 #include "feed.h"
+#include "queue.h"
 
 #define AGREE "give all ranks the same, and those of a new run a higher options.run"
 
@@ -185,6 +186,7 @@ void job_destroy(struct job *job)
 {
     if (!job)
         return;
+    queue_fini(&job->queue);
     free(job->local);
     free(job->ranks);
     free(job->left);

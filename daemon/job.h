@@ -19,6 +19,12 @@ struct place { /* a rank's next step */
     uint64_t epoch, step;
 };
 
+struct queue {           /* queue.h */
+    struct place next;   /* nobody had it yet */
+    struct place *again; /* those that somebody ended without returning: n_again of room */
+    uint32_t n_again, room;
+};
+
 /* Where a rank that has gone stood: nothing up to `low` is missing, nothing from `high` on was taken. Between them is what it held. */
 struct job_left {
     uint32_t rank, replica;
@@ -53,8 +59,9 @@ struct job {
     uint32_t n_consumers;
     uint64_t seeks; /* that were asked for, each by the first rank that did */
     struct place sought;
-    bool parked; /* park.c */
-    bool stalls; /* others wait for it, and it cannot be parked */
+    struct queue queue; /* deliver: first */
+    bool parked;        /* park.c */
+    bool stalls;        /* others wait for it, and it cannot be parked */
     uint64_t n_steps;
     int64_t step_ns[JOB_STEPS];           /* a ring */
     uint64_t rows_filled, rows_delivered; /* filled: asked for by one of its ranks first */

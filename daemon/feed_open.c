@@ -10,6 +10,7 @@
 #include "decode/decode.h"
 #include "deliver/deliver.h"
 #include "feed.h"
+#include "print.h"
 #include "reach.h"
 
 /* All feeds of a configuration while they are opened; one may need the classes of another. */
@@ -276,6 +277,21 @@ static struct feed *create(struct config *owner, const struct config_feed *confi
     return feed;
 }
 
+/* Only of a feed in which nothing is wrong: of another the parts may be missing. */
+static void take_prints(struct opening *opening, struct feed *feed)
+{
+    struct problem why = { .key = NULL, .want = -1 };
+    struct config_mark mark;
+
+    if (feed->config->bad)
+        return;
+    opening->config->no_memory |= print_config(feed->config, &feed->prints) < 0;
+    if (print_data(feed, &feed->prints, &why) == 0)
+        return;
+    mark = blame(feed->config, &why);
+    config_error(opening->config, &mark, "feed '%s': %s", feed->config->name, why.text);
+}
+
 static void open_one(struct opening *opening, uint32_t index)
 {
     const struct config_feed *config = &opening->config->feeds[index], *other = NULL;
@@ -302,6 +318,7 @@ static void open_one(struct opening *opening, uint32_t index)
     prepare_fields(opening, feed);
     if (feed->fields)
         lay_out(feed);
+    take_prints(opening, feed);
 }
 
 void feeds_open(const struct feeds_env *env)

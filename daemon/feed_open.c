@@ -180,16 +180,20 @@ static void explain(const struct config_feed *config, struct problem *why)
     }
 }
 
+static bool rescanned(const struct feeds_env *env, const struct config_feed *config)
+{
+    return env->rescan && (!*env->rescan || strcmp(env->rescan, config->name) == 0);
+}
+
 /* Whether the source is open. */
 static bool open_source(struct opening *opening, struct feed *feed)
 {
     const struct config_feed *config = feed->config;
     struct source_want wants[PF_FIELDS];
-    const char *rescan = opening->env->rescan;
     struct source_env env = { .wants = wants,
                               .n_wants = config->n_fields,
                               .state = opening->env->state,
-                              .rescan = rescan && (!*rescan || strcmp(rescan, config->name) == 0),
+                              .rescan = rescanned(opening->env, config),
                               .progress = opening->env->progress };
     struct problem why = { .key = NULL, .want = -1 };
     struct config_mark mark;
@@ -319,6 +323,7 @@ static void open_one(struct opening *opening, uint32_t index)
     if (feed->fields)
         lay_out(feed);
     take_prints(opening, feed);
+    crash_judge(feed, rescanned(opening->env, config));
 }
 
 void feeds_open(const struct feeds_env *env)

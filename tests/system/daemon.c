@@ -235,6 +235,19 @@ void daemon_kill(struct daemon *daemon)
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the daemon ended by itself: status 0x%x", status);
 }
 
+int daemon_dies(struct daemon *daemon)
+{
+    struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, daemon->pid, 0), .events = POLLIN };
+    int status;
+
+    CHECK(end.fd >= 0, "pidfd_open: %s", strerror(errno));
+    CHECK(poll(&end, 1, (int)(scaled_ns(START_NS) / MS)) == 1, "the daemon does not die");
+    close(end.fd);
+    status = wait_status(daemon);
+    CHECK(WIFSIGNALED(status), "the daemon ended with status 0x%x, and not by a signal", status);
+    return WTERMSIG(status);
+}
+
 char *daemon_output(const struct daemon *daemon)
 {
     FILE *file = fopen(daemon->output, "r");

@@ -33,6 +33,8 @@ int daemon_reload(struct daemon *daemon, const char *yaml, const char *rescan, c
 void daemon_stop(struct daemon *daemon);
 /* SIGKILL; returns when it is dead. */
 void daemon_kill(struct daemon *daemon);
+/* It must die by itself: of which signal. */
+int daemon_dies(struct daemon *daemon);
 /* The last 64 KiB of what it has written; to be freed. */
 char *daemon_output(const struct daemon *daemon);
 

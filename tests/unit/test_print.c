@@ -279,7 +279,7 @@ static void tokens(void **state)
 {
 #define TOKENS(path)                                                                                                             \
     FEED "    source: { type: tokens, path: \"" path "\", dtype: uint16 }\n    batch: 1\n    fields: { tokens: { length: 8 } "   \
-                                                     "}\n"
+         "}\n"
     static char bytes[1 << 20];
     (void)state;
     mkdir("a", 0700);

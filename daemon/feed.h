@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "config.h"
+#include "crash.h"
 #include "ctl.h"
 #include "segment.h"
 #include "slot.h"
@@ -54,6 +55,8 @@ struct feed {
     struct field *fields;
     size_t max_bytes; /* a worker's read buffer */
     struct pf_prints prints;
+    uint32_t n_crashers; /* samples that crash the daemon */
+    struct crash_sample crashers[CRASH_SAMPLES];
 
     /* The arena. */
     uint64_t field_offsets[PF_FIELDS]; /* within a slot */

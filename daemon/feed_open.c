@@ -11,6 +11,7 @@
 #include "decode/decode.h"
 #include "deliver/deliver.h"
 #include "feed.h"
+#include "print.h"
 #include "reach.h"
 
 /* All feeds of a configuration while they are opened; one may need the classes of another. */
@@ -180,16 +181,20 @@ static void explain(const struct config_feed *config, struct problem *why)
     }
 }
 
+static bool rescanned(const struct feeds_env *env, const struct config_feed *config)
+{
+    return env->rescan && (!*env->rescan || strcmp(env->rescan, config->name) == 0);
+}
+
 /* Whether the source is open. */
 static bool open_source(struct opening *opening, struct feed *feed)
 {
     const struct config_feed *config = feed->config;
     struct source_want wants[PF_FIELDS];
-    const char *rescan = opening->env->rescan;
     struct source_env env = { .wants = wants,
                               .n_wants = config->n_fields,
                               .state = opening->env->state,
-                              .rescan = rescan && (!*rescan || strcmp(rescan, config->name) == 0),
+                              .rescan = rescanned(opening->env, config),
                               .progress = opening->env->progress };
     struct problem why = { .key = NULL, .want = -1 };
     struct config_mark mark;
@@ -277,6 +282,21 @@ static struct feed *create(struct config *owner, const struct config_feed *confi
     return feed;
 }
 
+/* Only of a feed in which nothing is wrong: of another the parts may be missing. */
+static void take_prints(struct opening *opening, struct feed *feed)
+{
+    struct problem why = { .key = NULL, .want = -1 };
+    struct config_mark mark;
+
+    if (feed->config->bad)
+        return;
+    opening->config->no_memory |= print_config(feed->config, &feed->prints) < 0;
+    if (print_data(feed, &feed->prints, &why) == 0)
+        return;
+    mark = blame(feed->config, &why);
+    config_error(opening->config, &mark, "feed '%s': %s", feed->config->name, why.text);
+}
+
 static void open_one(struct opening *opening, uint32_t index)
 {
     const struct config_feed *config = &opening->config->feeds[index], *other = NULL;
@@ -303,6 +323,8 @@ static void open_one(struct opening *opening, uint32_t index)
     prepare_fields(opening, feed);
     if (feed->fields)
         lay_out(feed);
+    take_prints(opening, feed);
+    crash_judge(feed, rescanned(opening->env, config));
 }
 
 void feeds_open(const struct feeds_env *env)

@@ -246,6 +246,8 @@ static int serve(struct daemon *daemon, const struct options *options)
     if (rc == 0)
         rc = block_signals(&signals, &why);
     if (rc == 0)
+        crash_open(daemon->state);
+    if (rc == 0)
         rc = memory_begin(daemon, &why);
     if (rc == 0)
         rc = workers_create(&daemon->workers, memory_workers(daemon), &why);
@@ -271,6 +273,7 @@ static int serve(struct daemon *daemon, const struct options *options)
     if (!clean)
         _exit(rc);
     destroy(daemon);
+    crash_close();
     if (signals.fd >= 0)
         close(signals.fd);
     return rc;

@@ -91,8 +91,8 @@ static int read_part(const struct row_maker *maker, struct feed *feed, uint64_t 
 }
 
 /* All fields of sample key->id into row `row` of the slot. */
-static int fill_row(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row, const struct row_key *key,
-                    struct problem *why)
+static int fill_fields(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row,
+                       const struct row_key *key, struct problem *why)
 {
     struct sample_value value = { 0 };
     uint32_t have = UINT32_MAX; /* the part that value is of */
@@ -122,6 +122,20 @@ static int fill_row(const struct row_maker *maker, struct feed *feed, struct slo
     FEED_ADD(feed, read_ns, (uint64_t)read_ns);
     FEED_ADD(feed, decode_ns, (uint64_t)decode_ns);
     FEED_ADD(feed, read_bytes, bytes);
+    return rc;
+}
+
+/* The same, unless it is known to crash us. */
+static int fill_row(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row, const struct row_key *key,
+                    struct problem *why)
+{
+    int rc = feed->n_crashers ? crash_check(feed, key->id, why) : 0;
+
+    if (rc < 0)
+        return rc;
+    crash_begin(maker->work, feed, key->id);
+    rc = fill_fields(maker, feed, slot, row, key, why);
+    crash_end(maker->work);
     return rc;
 }
 

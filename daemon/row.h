@@ -10,6 +10,7 @@
 
 struct feed;
 struct slot;
+struct crash_work;
 
 /* A worker's memory for one row at a time, of the most that any feed needs. */
 struct room {
@@ -27,6 +28,7 @@ struct row_maker {
     const struct room *room;
     uint32_t worker;      /* its number, for the decoders' states */
     const bool *stopping; /* atomic: no read is tried again */
+    struct crash_work *work;
 };
 
 /* Writes row `row` of the slot, which the worker has claimed. True: its sample is bad, and the feed has failed with it. */

@@ -29,6 +29,13 @@ enum setting_type {
     SETTING_LATER,    /* no value: a key of a later version, refused with a sentence of its own */
 };
 
+/* What a row is to the fingerprints of a feed: print.c. */
+enum setting_print {
+    SETTING_COUNTS, /* a history depends on it: in the recipe where it is a field's, else in the order */
+    SETTING_RECIPE, /* the same, and in the recipe though it is the feed's */
+    SETTING_BESIDE, /* no history depends on it */
+};
+
 #define SETTING_LIST_MAX 8 /* numbers in a list */
 
 struct setting_ints {
@@ -55,6 +62,7 @@ struct setting {
     const char *choices; /* CHOICE: "a|b|c|!d"; d is for a later version. INT and SIZE: a word that may stand for 0: "auto" */
     const char *help;    /* one line, no full stop */
     bool restart;        /* of the daemon's own: a reload does not change it */
+    enum setting_print print;
 };
 
 #define SETTINGS_END                                                                                                             \

@@ -32,6 +32,7 @@ struct worker {
     struct workers *all;
     uint32_t number;
     bool running;
+    struct crash_work work;
     struct room *room, *larger; /* larger: made for a feed that is to come; the worker takes it up by itself */
     bool busy __attribute__((aligned(PF_LINE)));
     uint64_t turn;           /* odd: it may be looking at entries of the queue, and at their feeds */
@@ -114,8 +115,8 @@ static bool work_once(struct worker *worker)
     if (found) {
         __atomic_store_n(&worker->feed, entry.feed, __ATOMIC_RELEASE);
         for (uint32_t i = 0; i < count; i++)
-            if (row_make(&(struct row_maker){ worker->room, worker->number, &all->stopping }, entry.feed, entry.slot,
-                         entry.slot->rows[first + i]))
+            if (row_make(&(struct row_maker){ worker->room, worker->number, &all->stopping, &worker->work }, entry.feed,
+                         entry.slot, entry.slot->rows[first + i]))
                 call_main(all);
         FEED_ADD(entry.feed, rows_filled, count);
         if (slot_rows_done(entry.slot, count))
@@ -131,6 +132,7 @@ static void *run(void *argument)
     struct worker *worker = argument;
     struct workers *all = worker->all;
 
+    crash_watch(&worker->work, worker->number);
     while (!__atomic_load_n(&all->stopping, __ATOMIC_RELAXED)) {
         if (work_once(worker))
             continue;
@@ -144,6 +146,7 @@ static void *run(void *argument)
         __atomic_fetch_sub(&all->idle, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&worker->busy, true, __ATOMIC_RELAXED);
     }
+    crash_unwatch(&worker->work);
     sem_post(&all->ended);
     return NULL;
 }

@@ -240,6 +240,7 @@ struct pf_row_feed { /* PF_STAT_FEEDS */
 #include "counters.tbl"
 #undef PF_COUNTER_feed
 #define PF_COUNTER_feed(name)
+    struct pf_prints prints;
 };
 
 #define PF_HOLDERS 8u
@@ -312,7 +313,7 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 #undef PF_COUNTER_consumer
 
 PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
-PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1232, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1256, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
@@ -325,6 +326,7 @@ PF_PIN(pf_row_daemon, wakeups, 624);
 PF_PIN(pf_row_feed, samples, 1064);
 PF_PIN(pf_row_feed, batch, 1088);
 PF_PIN(pf_row_feed, rows_filled, 1128);
+PF_PIN(pf_row_feed, prints, 1232);
 PF_PIN(pf_row_slot, slot, 64);
 PF_PIN(pf_row_slot, holders, 128);
 PF_PIN(pf_row_consumer, consumer, 384);

@@ -72,6 +72,14 @@ static enum paint feed_paint(const void *row)
     return feed_failed(row) ? PAINT_RED : PAINT_NONE;
 }
 
+/* As a token has them. */
+static void feed_prints(const void *row, char *to, size_t size)
+{
+    const struct pf_prints *prints = &((const struct pf_row_feed *)row)->prints;
+
+    snprintf(to, size, "%016" PRIx64 ":%016" PRIx64 ":%016" PRIx64, prints->data, prints->order, prints->recipe);
+}
+
 #define COUNTER_feed(name, unit, help) COLUMN_SUM(pf_row_feed, name, #name, unit, help),
 #define COUNTER_consumer(name, unit, help)
 static const struct column feed_columns[] = {
@@ -95,6 +103,8 @@ static const struct column feed_columns[] = {
     COLUMN(pf_row_feed, gang, "gang", "", "ranks that must be there before the first step"),
     COLUMN(pf_row_feed, gang_there, "gang_there", "", "ranks of the gang that are there"),
 #include "counters.tbl"
+    COLUMN_MADE(pf_row_feed, prints, "prints", "fingerprints of data, order and recipe: where they agree, so do histories",
+                feed_prints, NULL, NULL),
     COLUMN_PAINT(pf_row_feed, failed, "failed", "", "why the feed has failed, or nothing", feed_paint),
 };
 #undef COUNTER_feed

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "source/digest.h"
 #include "source/file.h"
 #include "source/listing.h"
 #include "source/manifest.h"
@@ -275,6 +276,26 @@ static int directory_read(const struct source *source, uint64_t id, uint32_t par
     return rc;
 }
 
+/* A folder only with its first file. */
+static int directory_print(const struct source *source, struct digest *digest, struct problem *why)
+{
+    const struct listing *listing = &source->listing;
+    uint64_t folder = UINT64_MAX;
+    (void)why;
+    for (uint64_t i = 0; i < listing->n; i++) {
+        const struct listing_entry *entry = &listing->entries[i];
+        const bool same = entry->folder == folder;
+        folder = entry->folder;
+        digest_number(digest, (uint64_t)entry->size << 1 | same);
+        digest_text(digest, listing->names.text + entry->name);
+        if (same)
+            continue;
+        digest_text(digest, watches_path(&listing->folders, folder));
+        digest_number(digest, (uint64_t)source->labels[folder]);
+    }
+    return 0;
+}
+
 static uint32_t directory_classes(const struct source *source, const char *const **names)
 {
     *names = source->classes.names;
@@ -300,5 +321,6 @@ const struct source_ops source_directory = {
     .read = directory_read,
     .where = directory_where,
     .classes = directory_classes,
+    .print = directory_print,
     .save = directory_save,
 };

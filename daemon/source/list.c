@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "source/list.h"
+#include "source/digest.h"
 
 static const struct setting settings[] = {
     { "path", SETTING_PATH, offsetof(struct list_params, path), NULL, .help = "the CSV file; its first line names the columns" },
@@ -163,6 +164,23 @@ static int list_read(const struct source *source, uint64_t id, uint32_t part, vo
     return 0;
 }
 
+/* Paths as the file has them, but for a root that is written out. */
+static int list_print(const struct source *source, struct digest *digest, struct problem *why)
+{
+    const char *const *paths = path_column(source)->texts;
+    const size_t root = strlen(source->root);
+    (void)why;
+    for (uint64_t i = 0; i < source->n; i++) {
+        const bool below = strncmp(paths[i], source->root, root) == 0 && paths[i][root] == '/';
+        digest_text(digest, paths[i] + (below ? root + 1 : 0));
+        digest_number(digest, source->measure.sizes[i]);
+    }
+    for (const struct column *column = source->columns; column < source->columns + source->n_columns; column++)
+        if (column->kind != COLUMN_PATH)
+            digest_add(digest, column->ints, source->n * sizeof *column->ints);
+    return 0;
+}
+
 static uint32_t list_classes(const struct source *source, const char *const **names)
 {
     *names = source->classes.names;
@@ -188,5 +206,6 @@ const struct source_ops source_list = {
     .read = list_read,
     .where = list_where,
     .classes = list_classes,
+    .print = list_print,
     .save = list_save,
 };

@@ -58,6 +58,7 @@ static inline bool source_stopping(const struct source_progress *progress)
 }
 
 struct source;
+struct digest;
 
 struct source_ops {
     const char *name, *help;
@@ -78,6 +79,10 @@ struct source_ops {
     void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
     /* The class names by label, or 0 where there are none. May be NULL. */
     uint32_t (*classes)(const struct source *source, const char *const **names);
+    /* Adds what decides the samples, beside their number and parts: names below the root, sizes as they were listed, classes; what
+     * is made or cut out of few files also by what is in them. The same for the same samples wherever they are kept, whenever they
+     * were listed, and whether from a manifest or not. On the thread that opens. 10^6 samples take 0.1 s at the most. */
+    int (*print)(const struct source *source, struct digest *digest, struct problem *why);
     /* Writes the manifest again where heads have become known since; 0 also where there is nothing to do. On any one thread, also
      * while workers read; for the end, not for the hot path. May be NULL. */
     int (*save)(struct source *source, struct problem *why);

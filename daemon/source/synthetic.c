@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "source/digest.h"
 #include "source/source.h"
 
 #define ROW_BYTES_MAX (UINT64_C(1) << 30)
@@ -214,6 +215,14 @@ static void synthetic_where(const struct source *source, uint64_t id, char *text
     snprintf(text, size, "synthetic row %llu of %lld", (unsigned long long)id, (long long)source->params.rows);
 }
 
+static int synthetic_print(const struct source *source, struct digest *digest, struct problem *why)
+{
+    (void)why;
+    digest_number(digest, (uint64_t)source->params.seed);
+    digest_number(digest, (uint64_t)source->params.classes);
+    return 0;
+}
+
 const struct source_ops source_synthetic = {
     .name = "synthetic",
     .help = "rows made by arithmetic, of any dtype and shape, for tests and benchmarks",
@@ -227,4 +236,5 @@ const struct source_ops source_synthetic = {
     .bytes = synthetic_bytes,
     .read = synthetic_read,
     .where = synthetic_where,
+    .print = synthetic_print,
 };

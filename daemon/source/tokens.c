@@ -9,10 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "source/digest.h"
 #include "source/source.h"
 
 #define PART       "tokens"
 #define FILES_OPEN 16 /* kept open; with more files each read opens its own */
+#define BLOCKS     64 /* of all files together, that tell the data from others */
+#define BLOCK      4096
 
 struct tokens_params {
     struct setting_strings path;
@@ -261,16 +264,12 @@ static void tokens_where(const struct source *source, uint64_t id, char *text, s
     snprintf(text, size, "%s at token %llu", file->path, (unsigned long long)((id - file->first) * source->stride));
 }
 
-static int tokens_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
-                       struct sample_value *out, struct problem *why)
+/* size bytes at `at`, which the file had when it was measured. */
+static int read_file(const struct source *source, const struct file *file, void *buffer, size_t size, uint64_t at,
+                     struct problem *why)
 {
-    const struct file *file = file_of(source, id);
-    size_t used = 0, size = source->window_bytes;
-    uint64_t at = source->skip + (id - file->first) * source->stride * source->token_bytes;
+    size_t used = 0;
     int rc = 0;
-    (void)part;
-    if (id >= source->n || size > buffer_size)
-        return problem_set(why, -EINVAL, "window %llu does not exist", (unsigned long long)id);
     int fd = file->fd >= 0 ? file->fd : open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return problem_set(why, -errno, "cannot open %s: %s", file->path, strerror(errno));
@@ -287,8 +286,59 @@ static int tokens_read(const struct source *source, uint64_t id, uint32_t part, 
     }
     if (file->fd < 0)
         close(fd);
+    return rc;
+}
+
+static int tokens_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
+                       struct sample_value *out, struct problem *why)
+{
+    const struct file *file = file_of(source, id);
+    uint64_t at = source->skip + (id - file->first) * source->stride * source->token_bytes;
+    (void)part;
+    if (id >= source->n || source->window_bytes > buffer_size)
+        return problem_set(why, -EINVAL, "window %llu does not exist", (unsigned long long)id);
+    int rc = read_file(source, file, buffer, source->window_bytes, at, why);
     if (rc == 0)
-        *out = (struct sample_value){ .data = buffer, .size = size, .part = &source->part };
+        *out = (struct sample_value){ .data = buffer, .size = source->window_bytes, .part = &source->part };
+    return rc;
+}
+
+/* Of the paths, the folder that all files are below, with its slash. */
+static size_t common_folder(const struct source *source)
+{
+    const char *first = source->files[0].path;
+    const char *last = source->files[source->n_files - 1].path; /* sorted: what these two share, all do */
+    size_t n = 0, folder = 0;
+    for (; first[n] && first[n] == last[n]; n++)
+        if (first[n] == '/')
+            folder = n + 1;
+    return folder;
+}
+
+/* Names and sizes, and blocks at even distances over the bytes of all files. */
+static int tokens_print(const struct source *source, struct digest *digest, struct problem *why)
+{
+    const size_t folder = source->n_files ? common_folder(source) : 0;
+    uint64_t total = 0, before = 0;
+    size_t f = 0;
+    char block[BLOCK];
+    int rc = 0;
+    digest_number(digest, source->skip);
+    digest_number(digest, source->stride);
+    for (size_t i = 0; i < source->n_files; i++) {
+        digest_text(digest, source->files[i].path + folder);
+        digest_number(digest, source->files[i].size);
+        total += source->files[i].size;
+    }
+    for (uint64_t i = 0; i < BLOCKS && rc == 0 && total; i++) {
+        const uint64_t at = total > BLOCK ? (total - BLOCK) * i / (BLOCKS - 1) : 0;
+        while (at - before >= source->files[f].size)
+            before += source->files[f++].size;
+        const uint64_t left = source->files[f].size - (at - before);
+        const size_t size = left < BLOCK ? (size_t)left : BLOCK;
+        rc = read_file(source, &source->files[f], block, size, at - before, why);
+        digest_add(digest, block, rc == 0 ? size : 0);
+    }
     return rc;
 }
 
@@ -305,4 +355,5 @@ const struct source_ops source_tokens = {
     .bytes = tokens_bytes,
     .read = tokens_read,
     .where = tokens_where,
+    .print = tokens_print,
 };

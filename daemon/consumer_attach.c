@@ -187,15 +187,15 @@ static long get_nprocs_once(void)
     return n;
 }
 
-static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS])
+static void fill_reply(const struct consumer *c, struct place place, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS])
 {
     *reply = (struct pf_ctl_attached){
         .consumer = c->id,
         .arena_size = c->feed->segment.size,
         .samples = c->feed->samples,
         .steps = c->job->steps,
-        .epoch = c->at.epoch,
-        .step = c->at.step,
+        .epoch = place.epoch,
+        .step = place.step,
         .batch = c->job->terms.batch,
         .world_batch = (uint32_t)c->job->terms.stride,
         .max_held = c->max_held,
@@ -211,6 +211,21 @@ static void fill_reply(const struct consumer *c, struct pf_ctl_attached *reply, 
     fds[PF_FD_EVENT] = c->event.fd;
 }
 
+/* A job that spans hosts: what that costs here. */
+static void tell_use(const struct job *job)
+{
+    const uint32_t aligned = job_aligned_batch(job);
+    const double use = job_slot_use(job);
+    char hint[96] = "";
+
+    if (job->n_local == job->world)
+        return;
+    if (use < 1 && aligned && aligned != job->slot_rows)
+        snprintf(hint, sizeof(hint), "; with `batch: %u` slots would hold rows of this host alone", aligned);
+    log_info("feed '%s', job '%s': %u of %u ranks live here (%s) and use %.0f %% of the memory of its slots%s",
+             job->feed->config->name, job->name, job->n_local, job->world, job->local_text, use * 100, hint);
+}
+
 /* Nothing can fail any more. */
 static void enter(struct consumer *c, const struct choice *choice, uint64_t run, bool reconnects)
 {
@@ -222,6 +237,7 @@ static void enter(struct consumer *c, const struct choice *choice, uint64_t run,
     if (choice->fresh) {
         job->next = feed->jobs;
         feed->jobs = job;
+        tell_use(job);
     }
     c->job = job;
     c->at = choice->place;
@@ -280,7 +296,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
     }
     next_id++;
     enter(c, &choice, request->run, request->flags & PF_ATTACH_RECONNECT);
-    fill_reply(c, reply, fds);
+    fill_reply(c, choice.place, reply, fds);
     *out = c;
     return 0;
 fail:

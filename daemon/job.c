@@ -33,54 +33,6 @@ void deliver_divisors(uint32_t n, char *text, size_t size)
     }
 }
 
-static int number(const char **at, uint32_t *out)
-{
-    uint64_t value = 0;
-
-    if (**at < '0' || **at > '9')
-        return -EINVAL;
-    while (**at >= '0' && **at <= '9') {
-        value = value * 10 + (uint64_t)(*(*at)++ - '0');
-        if (value > UINT32_MAX)
-            return -EINVAL;
-    }
-    *out = (uint32_t)value;
-    return 0;
-}
-
-/* "0-3,8-11"; "" means all. */
-static int parse_local(const char *text, uint32_t world, uint8_t *local, uint32_t *n_local, struct problem *why)
-{
-    const char *at = text;
-
-    memset(local, *text ? 0 : 1, world);
-    while (*at) {
-        uint32_t low, high;
-
-        if (number(&at, &low) < 0)
-            goto bad;
-        high = low;
-        if (*at == '-') {
-            at++;
-            if (number(&at, &high) < 0)
-                goto bad;
-        }
-        if (low > high || high >= world)
-            goto bad;
-        memset(local + low, 1, high - low + 1);
-        if (*at == ',' && at[1])
-            at++;
-        else if (*at)
-            goto bad;
-    }
-    *n_local = 0;
-    for (uint32_t r = 0; r < world; r++)
-        *n_local += local[r];
-    return 0;
-bad:
-    return problem_set(why, -EINVAL, "local_ranks '%s' is not a list such as \"0-3,8-11\" of ranks below world %u", text, world);
-}
-
 /* How many steps an epoch has, by the tail policy (DESIGN.md section 8). */
 static int count_steps(struct job *job, const char *feed_name, struct problem *why)
 {
@@ -172,7 +124,7 @@ int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_c
     rc = count_steps(job, config->name, why);
     if (rc < 0)
         goto fail;
-    rc = parse_local(request->local_ranks, job->world, job->local, &job->n_local, why);
+    rc = job_parse_local(job, request->local_ranks, why);
     if (rc < 0)
         goto fail;
     *out = job;

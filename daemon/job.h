@@ -98,6 +98,13 @@ struct job *job_find(const struct feed *feed, uid_t uid, const char *name);
 /* Whether a further rank's request agrees with the job's terms; -EINVAL with both values. */
 int job_agrees(const struct job *job, const struct pf_ctl_attach *request, uint64_t seed, struct problem *why);
 
+/* job_local.c. "0-3,8-11", "": all; sets local and n_local. -EINVAL */
+int job_parse_local(struct job *job, const char *text, struct problem *why);
+/* The share of the rows of the slots that it fills which its local ranks use: less than 1 where rows of other hosts lie between. */
+double job_slot_use(const struct job *job);
+/* The feed's `batch` with which slots would hold rows of this host alone; 0: none would. */
+uint32_t job_aligned_batch(const struct job *job);
+
 struct range job_range(const struct job *job, uint32_t rank, struct place place);
 struct place job_after(const struct job *job, struct place place); /* the step after */
 bool job_over(const struct job *job, struct place place);          /* past the job's last epoch */

@@ -275,6 +275,8 @@ static void about_jobs(const struct feed *feed, struct reply *reply)
         row->consumers = job->n_consumers;
         row->batch = job->terms.batch;
         row->world_batch = (uint32_t)job->terms.stride;
+        row->slot_use_ppm = (uint32_t)(job_slot_use(job) * 1e6);
+        row->aligned_batch = job_aligned_batch(job);
     }
 }
 

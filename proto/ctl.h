@@ -301,6 +301,8 @@ struct pf_row_job { /* PF_STAT_JOBS */
     uint32_t consumers;                /* attached: more than ranks where there are replicas */
     uint32_t batch, world_batch;       /* b, G */
     uint32_t group;                    /* jobs of one group share slots */
+    uint32_t slot_use_ppm;  /* of a job that spans hosts: the share of its slots' rows that are this host's, in millionths */
+    uint32_t aligned_batch; /* the feed's batch with which that would be all; 0: none would */
 };
 
 struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
@@ -317,7 +319,7 @@ PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1256, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
-PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 800, "pf_row_job");
+PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 808, "pf_row_job");
 PF_PIN(pf_row_job, state, 128);
 PF_PIN(pf_row_job, seed, 664);
 PF_PIN(pf_row_job, uid, 768);

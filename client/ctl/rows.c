@@ -333,6 +333,18 @@ static void decoded_json(const void *row, struct json *json)
     json_u64(json, ((const struct pf_row_job *)row)->decoded_ppm);
 }
 
+static void slot_use_text(const void *row, char *to, size_t size)
+{
+    const struct pf_row_job *job = row;
+
+    snprintf(to, size, "%.3f", (double)job->slot_use_ppm / 1e6);
+}
+
+static void slot_use_json(const void *row, struct json *json)
+{
+    json_u64(json, ((const struct pf_row_job *)row)->slot_use_ppm);
+}
+
 static const struct column job_columns[] = {
     COLUMN(pf_row_job, feed, "feed", "", "what it is fed"),
     COLUMN(pf_row_job, job, "job", "", "its name; nothing: private"),
@@ -355,6 +367,9 @@ static const struct column job_columns[] = {
     COLUMN(pf_row_job, ranks, "ranks", "", "of them attached"),
     COLUMN(pf_row_job, local, "local", "", "of them living on this host"),
     COLUMN(pf_row_job, local_ranks, "local_ranks", "", "as it gave them; nothing: all"),
+    COLUMN_MADE(pf_row_job, slot_use_ppm, "slot_use", "share of its slots' rows that ranks of this host use; JSON: in millionths",
+                slot_use_text, slot_use_json, NULL),
+    COLUMN(pf_row_job, aligned_batch, "aligned_batch", "", "the feed's batch with which slot_use would be 1; 0: none"),
     COLUMN(pf_row_job, consumers, "consumers", "", "processes attached: more than ranks where there are replicas"),
     COLUMN(pf_row_job, batch, "batch", "", "rows of a rank's step"),
     COLUMN(pf_row_job, world_batch, "G", "", "rows of a step over all ranks"),

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -404,12 +405,37 @@ static void test_agrees(void **state)
     job_destroy(setup.job);
 }
 
+/* Of a job that spans hosts: how much of the slots it fills is this host's. */
+static void test_slot_use(void **state)
+{
+    static const struct {
+        uint32_t slot_rows;
+        const char *local;
+        double use;
+        uint32_t aligned;
+    } cases[] = {
+        { 256, "", 1, 256 },      { 256, "0-3", 0.5, 128 }, { 128, "0-3", 1, 128 },     { 128, "4-7", 1, 128 },
+        { 64, "4-7", 1, 128 },    { 256, "2-5", 0.5, 0 },   { 256, "0,2,4,6", 0.5, 0 }, { 32, "0,2,4,6", 1, 0 },
+        { 256, "6-7", 0.25, 64 }, { 256, "7", 0.125, 32 },
+    };
+    struct setup setup;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        setup_init(&setup, &deliver_split, CONFIG_TAIL_DROP, 10240, cases[i].slot_rows, 8, 32);
+        strcpy(setup.request.local_ranks, cases[i].local);
+        assert_int_equal(create(&setup), 0);
+        assert_true(fabs(job_slot_use(setup.job) - cases[i].use) < 1e-9);
+        assert_int_equal(job_aligned_batch(setup.job), cases[i].aligned);
+        job_destroy(setup.job);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_brute_force), cmocka_unit_test(test_large),    cmocka_unit_test(test_over),
         cmocka_unit_test(test_local_ranks), cmocka_unit_test(test_divisors), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_agrees),
+        cmocka_unit_test(test_agrees),      cmocka_unit_test(test_slot_use),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

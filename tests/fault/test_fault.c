@@ -3,10 +3,11 @@
  * Failing on purpose: the k-th call of each kind fails in each way (inject.h), for k = 1, 2, .. until the run succeeds without a
  * failure. The daemon: starts, serves an epoch of each feed, reloads, serves again, stops; or it says why it cannot and ends with
  * its status. A trainer: an epoch of each feed, or a sentence; and the daemon serves the next one. A manifest that cannot be
- * saved: the daemon serves all the same, and what lies there is good for the next one. Never a signal, a hang, a leak (where AddressSanitizer looks), a descriptor more, a wrong byte, a name left in /dev/shm, a
+ * saved: the daemon serves all the same, and what lies there is good for the next one. pfeedctl: all that it shows, or a sentence
+ * alone. Never a signal, a hang, a leak (where AddressSanitizer looks), a descriptor more, a wrong byte, a name left in /dev/shm, a
  * lock that stays.
  *
- * PFEED_FAULT_SECONDS: as many of them as fit (default 70; spread over all k, from a start that PFEED_TEST_SEED sets, or the
+ * PFEED_FAULT_SECONDS: as many of them as fit (default 75; spread over all k, from a start that PFEED_TEST_SEED sets, or the
  * clock); 0: all. PFEED_FAULT_CALL, PFEED_FAULT_CODE, PFEED_FAULT_K: only those; with K, where it failed is printed, too.
  */
 #include <dirent.h>
@@ -29,7 +30,7 @@
 #include "harness.h"
 #include "stage.h"
 
-#define SECONDS_DEFAULT 70 /* the sum of all shares */
+#define SECONDS_DEFAULT 75 /* the sum of all shares */
 #define PRINTED         10 /* failures told in full */
 #define SANITIZER_EXIT  99
 #define TOLD_EXIT       3
@@ -461,6 +462,72 @@ static enum outcome save_case(void)
     return next_start() == BAD ? BAD : outcome;
 }
 
+/* ---- pfeedctl ------------------------------------------------------------------------------------------------------- */
+
+static const char *const *ctl_words; /* after the socket's */
+static uint64_t shown;               /* what it shows where nothing fails */
+
+/* The next line of the output that is not the daemon's, which writes there too; `line` itself the first time. */
+static const char *ctl_line(const char *line, bool first)
+{
+    do {
+        line += first ? 0 : strcspn(line, "\n");
+        line += !first && *line == '\n';
+        first = false;
+    } while (strstr(line, "pfeedd: ") == line);
+    return line;
+}
+
+/* The first word of each line, as figures differ; and the picture, where it has written one. */
+static uint64_t shape(void)
+{
+    uint64_t hash = 1;
+    char path[128];
+    FILE *picture;
+
+    for (const char *line = ctl_line(read_output(), true); *line; line = ctl_line(line, false))
+        hash = hash_bytes(hash, line, strcspn(line, " \n"));
+    snprintf(path, sizeof(path), "%s/picture", stage.folder);
+    picture = fopen(path, "rb");
+    if (picture)
+        hash = hash_bytes(hash, output, fread(output, 1, sizeof(output), picture));
+    if (picture)
+        fclose(picture);
+    unlink(path);
+    return hash;
+}
+
+static enum outcome ctl_case(void)
+{
+    const char *arguments[8] = { "pfeedctl", "--socket", stage.socket };
+    enum outcome outcome = FINE;
+    struct process process;
+
+    for (size_t i = 0; ctl_words[i]; i++)
+        arguments[3 + i] = ctl_words[i];
+    process_start(&process, getenv("PFEED_PFEEDCTL"), arguments, true);
+    if (!process_ended(&process, (int)(scaled_ns(20 * SECOND) / MS)))
+        outcome = bad("hangs");
+    else if (WIFSIGNALED(process.status))
+        outcome = bad("signal %d", WTERMSIG(process.status));
+    else if (WEXITSTATUS(process.status) == 1 || WEXITSTATUS(process.status) == 3)
+        outcome = strncmp(ctl_line(read_output(), true), "pfeedctl: ", 10) != 0
+                      ? bad("a failure, and something else than a sentence")
+                      : TOLD;
+    else if (WEXITSTATUS(process.status) != 0)
+        outcome = bad("exit status %d", WEXITSTATUS(process.status));
+    else if (stage.page->fault.call == FAULT_KINDS)
+        shown = shape();
+    else if (shape() != shown)
+        outcome = bad("status 0, and not all is shown");
+    process_fini(&process);
+    if (outcome == TOLD && !fired())
+        outcome = bad("an error without a failure");
+    if (outcome != BAD && await_descriptors(&server) == BAD)
+        outcome = BAD;
+    return process_ended(&server, 0) ? bad("the daemon has ended") : outcome;
+}
+
 /* ---- all k ---------------------------------------------------------------------------------------------------------- */
 
 struct sweep {
@@ -637,12 +704,40 @@ static void run_save(const void *shm)
     stage_end(&stage);
 }
 
+static void run_ctl(const void *shm)
+{
+    static char picture[128];
+    static const char *const verbs[][5] = {
+        { "status" }, { "feeds" }, { "slots" }, { "peek", "pictures", "--out", picture }, { "reload" }
+    };
+
+    stage_make(&stage, shm);
+    snprintf(picture, sizeof(picture), "%s/picture", stage.folder);
+    learn(&server);
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        struct sweep sweep = { .who = verbs[i][0],
+                               .play = ctl_case,
+                               .share = 1,
+                               .only = 1u << FAULT_alloc | 1u << FAULT_sendmsg | 1u << FAULT_recvmsg };
+
+        if (strcmp(sweep.who, "reload") == 0)
+            sweep.only = 1u << FAULT_alloc; /* who does not hear its answer leaves it in progress for the next one */
+        ctl_words = verbs[i];
+        sweep_all(&sweep);
+    }
+    kill(server.pid, SIGTERM);
+    CHECK(process_ended(&server, (int)(scaled_ns(5 * SECOND) / MS)), "the daemon does not stop");
+    process_fini(&server);
+    stage_end(&stage);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = { { "daemon", run_daemon, "memfd" },
                                          { "trainer", run_trainer, "memfd" },
                                          { "daemon, shm: posix", run_daemon, "posix" },
-                                         { "manifests", run_save, "memfd" } };
+                                         { "manifests", run_save, "memfd" },
+                                         { "pfeedctl", run_ctl, "memfd" } };
 
     if (argc == 4 && strcmp(argv[1], "--trainer") == 0)
         return be_trainer(argv + 2);

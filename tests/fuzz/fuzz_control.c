@@ -437,5 +437,5 @@ void fuzz_replayed(void)
     printf("%llu attached, %llu configurations published, %llu turns with a job of a retired feed, %llu with one that ends\n",
            (unsigned long long)reached.attached, (unsigned long long)reached.published,
            (unsigned long long)reached.served_by_retired, (unsigned long long)reached.ended);
-    assert(reached.attached >= 28 && reached.published >= 8 && reached.served_by_retired >= 10 && reached.ended >= 2);
+    assert(reached.attached >= 24 && reached.published >= 8 && reached.served_by_retired >= 10 && reached.ended >= 2);
 }

@@ -176,9 +176,9 @@ int stat_reload(int fd, bool rescan, const char *feed, int64_t deadline_ns, char
     rc = ctlsock_send(fd, &request, PF_CTL_RELOAD, sizeof(request), deadline_ns, why);
     if (rc == 0)
         rc = read_report(fd, deadline_ns, to, &code, why);
-    if (fclose(to) != 0 && rc == 0)
+    if ((fclose(to) != 0 || !text) && rc == 0) /* glibc trims the text here; where that fails it is gone, and fclose says 0 */
         rc = sentence_set(why, -ENOMEM, "no memory for the report");
-    if (rc < 0 || !text) {
+    if (rc < 0) {
         free(text);
         return rc;
     }

@@ -73,7 +73,7 @@ int socket_lock(const char *socket_path, bool user, int *lock, struct problem *w
     size_t length = strlen(socket_path);
     char *slash;
     ssize_t got;
-    int fd;
+    int fd, rc;
 
     if (length > 5 && strcmp(socket_path + length - 5, ".sock") == 0)
         length -= 5;
@@ -88,7 +88,12 @@ int socket_lock(const char *socket_path, bool user, int *lock, struct problem *w
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
         return problem_set(why, -errno, "cannot open the lock %s: %s; %s", path, strerror(errno), elsewhere(user));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    rc = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+    if (rc < 0 && rc != -EWOULDBLOCK) { /* a file system that has no locks */
+        close(fd);
+        return problem_set(why, rc, "cannot lock %s: %s; %s", path, strerror(-rc), elsewhere(user));
+    }
+    if (rc < 0) {
         got = pread(fd, text, sizeof(text) - 1, 0);
         text[got > 0 ? strcspn(text, "\n") : 0] = 0;
         close(fd);

@@ -138,7 +138,8 @@ static int look(struct ctl *ctl, bool first)
     code = ctl->verb->run(ctl);
     if (ctl_gave(ctl, OPTION_JSON))
         json_end(ctl);
-    if (fclose(ctl->view.out) != 0 && !*ctl->why.text) {
+    /* glibc trims the text here; where that fails it is gone, and nothing says so. */
+    if ((fclose(ctl->view.out) != 0 || !text) && !*ctl->why.text) {
         sentence_set(&ctl->why, 0, "no memory for the output");
         code = CTL_PROBLEM;
     }

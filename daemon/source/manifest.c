@@ -285,9 +285,12 @@ static int open_new(const char *path, struct problem *why)
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
         return problem_set(why, -errno, "cannot write %s: %s", path, strerror(errno));
+    const int locked = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    if (locked < 0 && locked != -EWOULDBLOCK)
+        rc = problem_set(why, locked, "cannot lock %s: %s", path, strerror(-locked));
     /* Renamed by another one between the open and the lock: it is theirs, and complete. */
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &mine) < 0 || stat(path, &there) < 0 || mine.st_dev != there.st_dev ||
-        mine.st_ino != there.st_ino)
+    else if (locked < 0 || fstat(fd, &mine) < 0 || stat(path, &there) < 0 || mine.st_dev != there.st_dev ||
+             mine.st_ino != there.st_ino)
         rc = problem_set(why, -EBUSY, "another pfeedd is writing %s", path);
     else if (!S_ISREG(mine.st_mode) || fchmod(fd, 0600) < 0 || ftruncate(fd, 0) < 0)
         rc = problem_set(why, -EIO, "cannot write %s: %s", path, S_ISREG(mine.st_mode) ? strerror(errno) : "not a file");

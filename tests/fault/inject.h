@@ -11,9 +11,13 @@
 /* One row a kind of call: its name, and the ways in which it fails (errno, or FAULT_SHORT: half of what was asked for). */
 #define FAULT_SHORT (-1)
 #define FAULT_CALLS(CALL)                                                                                                        \
-    CALL(read, EINTR, EIO, FAULT_SHORT) /* read, pread */                                                                        \
-    CALL(open, EMFILE, EIO)             /* open, openat, fopen, opendir, shm_open */                                             \
-    CALL(stat, EIO, ENOMEM)             /* stat, lstat, fstat, fstatat */                                                        \
+    CALL(read, EINTR, EIO, FAULT_SHORT)     /* read, pread */                                                                    \
+    CALL(open, EMFILE, EIO)                 /* open, openat, fopen, opendir, shm_open */                                         \
+    CALL(write, EINTR, ENOSPC, FAULT_SHORT) /* write, pwrite: to files */                                                        \
+    CALL(fsync, EIO)                                                                                                             \
+    CALL(rename, ENOSPC)                                                                                                         \
+    CALL(flock, ENOLCK)                                                                                                          \
+    CALL(stat, EIO, ENOMEM) /* stat, lstat, fstat, fstatat */                                                                    \
     CALL(readdir, EIO)                                                                                                           \
     CALL(mmap, ENOMEM)                                                                                                           \
     CALL(posix_fallocate, ENOSPC, EINTR)                                                                                         \

@@ -2,10 +2,12 @@
 /*
  * Failing on purpose: the k-th call of each kind fails in each way (inject.h), for k = 1, 2, .. until the run succeeds without a
  * failure. The daemon: starts, serves an epoch of each feed, reloads, serves again, stops; or it says why it cannot and ends with
- * its status. A trainer: an epoch of each feed, or a sentence; and the daemon serves the next one. Never a signal, a hang, a
- * leak (where AddressSanitizer looks), a descriptor more, a wrong byte, a name left in /dev/shm, a lock that stays.
+ * its status. A trainer: an epoch of each feed, or a sentence; and the daemon serves the next one. A manifest that cannot be
+ * saved: the daemon serves all the same, and what lies there is good for the next one. pfeedctl: all that it shows, or a sentence
+ * alone. Never a signal, a hang, a leak (where AddressSanitizer looks), a descriptor more, a wrong byte, a name left in /dev/shm, a
+ * lock that stays.
  *
- * PFEED_FAULT_SECONDS: as many of them as fit (default 60; spread over all k, from a start that PFEED_TEST_SEED sets, or the
+ * PFEED_FAULT_SECONDS: as many of them as fit (default 75; spread over all k, from a start that PFEED_TEST_SEED sets, or the
  * clock); 0: all. PFEED_FAULT_CALL, PFEED_FAULT_CODE, PFEED_FAULT_K: only those; with K, where it failed is printed, too.
  */
 #include <dirent.h>
@@ -19,6 +21,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,7 +30,7 @@
 #include "harness.h"
 #include "stage.h"
 
-#define SECONDS_DEFAULT 60
+#define SECONDS_DEFAULT 75 /* the sum of all shares */
 #define PRINTED         10 /* failures told in full */
 #define SANITIZER_EXIT  99
 #define TOLD_EXIT       3
@@ -377,11 +380,161 @@ static enum outcome trainer_case(void)
     return process_ended(&server, 0) ? bad("the daemon has ended") : outcome;
 }
 
+/* ---- a manifest ----------------------------------------------------------------------------------------------------- */
+
+/* Files of the state folder that end so. */
+static unsigned remove_files(const char *end)
+{
+    DIR *folder = opendir(stage.folder);
+    char path[512];
+    unsigned n = 0;
+
+    CHECK(folder, "cannot open %s: %s", stage.folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        const char *at = strstr(entry->d_name, end);
+
+        snprintf(path, sizeof(path), "%s/%s", stage.folder, entry->d_name);
+        if (at && !at[strlen(end)] && unlink(path) == 0)
+            n++;
+    }
+    closedir(folder);
+    return n;
+}
+
+/* So that the folder is listed anew, and old enough that what is found may be kept. */
+static void age_pictures(unsigned n)
+{
+    const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000000 + n } };
+    char path[512];
+    DIR *folder;
+
+    snprintf(path, sizeof(path), "%s/pictures", stage.folder);
+    folder = opendir(path);
+    CHECK(folder, "cannot open %s: %s", path, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(folder));)
+        if (strcmp(entry->d_name, "..") != 0)
+            CHECK(utimensat(dirfd(folder), entry->d_name, times, 0) == 0, "cannot age %s: %s", entry->d_name, strerror(errno));
+    closedir(folder);
+}
+
+/* A daemon that nothing happens to, over what the last one has left. */
+static enum outcome next_start(void)
+{
+    struct process daemon;
+    char sentence[512];
+    enum outcome outcome;
+
+    daemon_start(&daemon, false);
+    outcome = await_words(&daemon, "ready: ");
+    if (outcome == FINE && stage_epoch(&stage, 0, false, false, sentence, sizeof(sentence)) < 0)
+        outcome = bad("the next daemon: %s", sentence);
+    kill(daemon.pid, SIGTERM);
+    if (outcome == FINE && !process_ended(&daemon, (int)(scaled_ns(5 * SECOND) / MS)))
+        outcome = bad("the next daemon hangs after SIGTERM");
+    if (outcome == FINE)
+        outcome = judge_end(&daemon);
+    process_fini(&daemon);
+    if (outcome != FINE)
+        return outcome == BAD ? BAD : bad("the next daemon does not serve");
+    if (strstr(output, "damaged") || strstr(output, "no sense"))
+        return bad("a damaged manifest was left");
+    return FINE;
+}
+
+/* Every other time there is an older one. */
+static enum outcome save_case(void)
+{
+    static unsigned n;
+    enum outcome outcome;
+
+    age_pictures(n);
+    if (n++ % 2)
+        remove_files(".manifest");
+    outcome = daemon_case();
+    if (outcome == BAD)
+        return BAD;
+    if (outcome != FINE && stage.page->fault.call != FAULT_flock)
+        return bad("%s, where only a manifest could not be saved", outcome_names[outcome]);
+    if (is_harmless() && strstr(read_output(), "every start will list"))
+        return bad("it is not kept");
+    if (remove_files(".manifest.new") > 0 && stage.page->fault.call != FAULT_flock) /* then it may be another one's */
+        return bad("an unfinished manifest was left");
+    return next_start() == BAD ? BAD : outcome;
+}
+
+/* ---- pfeedctl ------------------------------------------------------------------------------------------------------- */
+
+static const char *const *ctl_words; /* after the socket's */
+static uint64_t shown;               /* what it shows where nothing fails */
+
+/* The next line of the output that is not the daemon's, which writes there too; `line` itself the first time. */
+static const char *ctl_line(const char *line, bool first)
+{
+    do {
+        line += first ? 0 : strcspn(line, "\n");
+        line += !first && *line == '\n';
+        first = false;
+    } while (strstr(line, "pfeedd: ") == line);
+    return line;
+}
+
+/* The first word of each line, as figures differ; and the picture, where it has written one. */
+static uint64_t shape(void)
+{
+    uint64_t hash = 1;
+    char path[128];
+    FILE *picture;
+
+    for (const char *line = ctl_line(read_output(), true); *line; line = ctl_line(line, false))
+        hash = hash_bytes(hash, line, strcspn(line, " \n"));
+    snprintf(path, sizeof(path), "%s/picture", stage.folder);
+    picture = fopen(path, "rb");
+    if (picture)
+        hash = hash_bytes(hash, output, fread(output, 1, sizeof(output), picture));
+    if (picture)
+        fclose(picture);
+    unlink(path);
+    return hash;
+}
+
+static enum outcome ctl_case(void)
+{
+    const char *arguments[8] = { "pfeedctl", "--socket", stage.socket };
+    enum outcome outcome = FINE;
+    struct process process;
+
+    for (size_t i = 0; ctl_words[i]; i++)
+        arguments[3 + i] = ctl_words[i];
+    process_start(&process, getenv("PFEED_PFEEDCTL"), arguments, true);
+    if (!process_ended(&process, (int)(scaled_ns(20 * SECOND) / MS)))
+        outcome = bad("hangs");
+    else if (WIFSIGNALED(process.status))
+        outcome = bad("signal %d", WTERMSIG(process.status));
+    else if (WEXITSTATUS(process.status) == 1 || WEXITSTATUS(process.status) == 3)
+        outcome = strncmp(ctl_line(read_output(), true), "pfeedctl: ", 10) != 0
+                      ? bad("a failure, and something else than a sentence")
+                      : TOLD;
+    else if (WEXITSTATUS(process.status) != 0)
+        outcome = bad("exit status %d", WEXITSTATUS(process.status));
+    else if (stage.page->fault.call == FAULT_KINDS)
+        shown = shape();
+    else if (shape() != shown)
+        outcome = bad("status 0, and not all is shown");
+    process_fini(&process);
+    if (outcome == TOLD && !fired())
+        outcome = bad("an error without a failure");
+    if (outcome != BAD && await_descriptors(&server) == BAD)
+        outcome = BAD;
+    return process_ended(&server, 0) ? bad("the daemon has ended") : outcome;
+}
+
 /* ---- all k ---------------------------------------------------------------------------------------------------------- */
 
 struct sweep {
     const char *who;
     enum outcome (*play)(void);
+    unsigned share;              /* of SECONDS_DEFAULT */
+    uint32_t only;               /* 1 << enum fault_call, which all must be made; 0: all kinds, as they come */
     int64_t start_ns, limit_ns;  /* 0: none */
     uint64_t calls[FAULT_KINDS]; /* of a run without a failure */
     uint64_t seed;
@@ -458,6 +611,8 @@ static uint64_t for_each_case(struct sweep *sweep, uint64_t all)
             for (int on = 0; on <= is_shortage(call, codes[call][c]); on++) {
                 const int code = codes[call][c];
 
+                if (sweep->only && !(sweep->only >> call & 1))
+                    continue;
                 if ((only && strcmp(only, call_names[call]) != 0) || (only_code && strcmp(only_code, code_name(code)) != 0))
                     continue;
                 part += 1 + sweep->calls[call] / 200;
@@ -474,11 +629,13 @@ static void sweep_all(struct sweep *sweep)
 
     alarm(0); /* each run has a deadline of its own */
     sweep->seed = mix(seed ? strtoull(seed, NULL, 0) : (uint64_t)now_ns()) >> 32;
-    sweep->limit_ns = (seconds ? strtoll(seconds, NULL, 10) : SECONDS_DEFAULT) * SECOND / 3; /* so many sweeps */
+    sweep->limit_ns = (seconds ? strtoll(seconds, NULL, 10) : SECONDS_DEFAULT) * SECOND * sweep->share / SECONDS_DEFAULT;
     note("PFEED_TEST_SEED is %s", seed ? seed : "not set: the clock");
     CHECK(play(sweep, FAULT_KINDS, 0, 0, 0) == FINE, "a run without a failure fails");
     memcpy(sweep->calls, stage.page->fault.calls, sizeof(sweep->calls));
-    CHECK(sweep->calls[FAULT_mmap] > 0, "%s is not preloaded", getenv("PFEED_FAULT_LIBRARY"));
+    CHECK(sweep->calls[FAULT_alloc] > 0, "%s is not preloaded", getenv("PFEED_FAULT_LIBRARY"));
+    for (uint32_t call = 0; call < FAULT_KINDS; call++)
+        CHECK(!(sweep->only >> call & 1) || sweep->calls[call] > 0, "%s: %s is not called", sweep->who, call_names[call]);
     sweep->start_ns = now_ns();
     printf("    %-8s %-16s %-8s %-8s %6s %7s %6s %6s %6s %6s %6s\n", "who", "call", "fails", "", "calls", "tried", "fine", "told",
            "refused", "ended", "BAD");
@@ -505,7 +662,7 @@ static void learn(struct process *daemon)
 
 static void run_daemon(const void *shm)
 {
-    struct sweep sweep = { .who = "daemon", .play = daemon_case };
+    struct sweep sweep = { .who = "daemon", .play = daemon_case, .share = 20 };
     struct process daemon;
 
     stage_make(&stage, shm);
@@ -519,7 +676,7 @@ static void run_daemon(const void *shm)
 
 static void run_trainer(const void *shm)
 {
-    struct sweep sweep = { .who = "trainer", .play = trainer_case };
+    struct sweep sweep = { .who = "trainer", .play = trainer_case, .share = 20 };
 
     stage_make(&stage, shm);
     learn(&server);
@@ -530,11 +687,57 @@ static void run_trainer(const void *shm)
     stage_end(&stage);
 }
 
+static void run_save(const void *shm)
+{
+    struct sweep sweep = { .who = "save",
+                           .play = save_case,
+                           .share = 10,
+                           .only = 1u << FAULT_write | 1u << FAULT_fsync | 1u << FAULT_rename | 1u << FAULT_flock };
+    struct process daemon;
+
+    stage_make(&stage, shm);
+    learn(&daemon);
+    kill(daemon.pid, SIGTERM);
+    CHECK(process_ended(&daemon, (int)(scaled_ns(5 * SECOND) / MS)) && judge_end(&daemon) == FINE, "%s", why);
+    process_fini(&daemon);
+    sweep_all(&sweep);
+    stage_end(&stage);
+}
+
+static void run_ctl(const void *shm)
+{
+    static char picture[128];
+    static const char *const verbs[][5] = {
+        { "status" }, { "feeds" }, { "slots" }, { "peek", "pictures", "--out", picture }, { "reload" }
+    };
+
+    stage_make(&stage, shm);
+    snprintf(picture, sizeof(picture), "%s/picture", stage.folder);
+    learn(&server);
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        struct sweep sweep = { .who = verbs[i][0],
+                               .play = ctl_case,
+                               .share = 1,
+                               .only = 1u << FAULT_alloc | 1u << FAULT_sendmsg | 1u << FAULT_recvmsg };
+
+        if (strcmp(sweep.who, "reload") == 0)
+            sweep.only = 1u << FAULT_alloc; /* who does not hear its answer leaves it in progress for the next one */
+        ctl_words = verbs[i];
+        sweep_all(&sweep);
+    }
+    kill(server.pid, SIGTERM);
+    CHECK(process_ended(&server, (int)(scaled_ns(5 * SECOND) / MS)), "the daemon does not stop");
+    process_fini(&server);
+    stage_end(&stage);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = { { "daemon", run_daemon, "memfd" },
                                          { "trainer", run_trainer, "memfd" },
-                                         { "daemon, shm: posix", run_daemon, "posix" } };
+                                         { "daemon, shm: posix", run_daemon, "posix" },
+                                         { "manifests", run_save, "memfd" },
+                                         { "pfeedctl", run_ctl, "memfd" } };
 
     if (argc == 4 && strcmp(argv[1], "--trainer") == 0)
         return be_trainer(argv + 2);

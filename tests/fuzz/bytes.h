@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Where a target has it: replay.c calls it when it has given all inputs. Asserts that the committed corpus still reaches what it is
+ * there for, as a request that is refused at its first check would look just as well. */
+void fuzz_replayed(void) __attribute__((weak));
+
 struct bytes {
     const uint8_t *at, *end;
 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Fuzz target: a daemon, alive in this process, and what its clients may do to it. An input is a sequence of moves: connect, send
- * (a request with any fields, one that is patched, any bytes), take and give back as a trainer, scribble on the return page,
- * hang up, half or whole, let the daemon turn. After each turn: every slot counts the grants that are out and is READY, and not
- * written, while there are any; states are legal. At the end everybody hangs up, and nothing is left.
+ * (a request with any fields, one that is patched, any bytes: asked.h), take and give back as a trainer, scribble on the return
+ * page, hang up, half or whole, change the configuration that a reload reads, let the daemon turn. After each turn: every slot
+ * counts the grants that are out and is READY, and not written, while there are any; states are legal. At the end everybody hangs
+ * up, the first configuration is in force again, and nothing else is left.
  */
 #include <assert.h>
 #include <sched.h>
@@ -14,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "asked.h"
 #include "bytes.h"
 #include "chore.h"
 #include "consumer.h"
@@ -28,22 +30,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CONSUMERS 8 /* max_consumers */
 #define MOVES     200
 
-static const char yaml[] = "version: 1\n"
-                           "daemon: { workers: 1, memory: 64MiB, max_consumers: 8 }\n"
-                           "feeds:\n"
-                           "  a:\n"
-                           "    source: { type: synthetic, rows: 37 }\n"
-                           "    batch: 4\n"
-                           "    slots: 6\n"
-                           "    max_held: 1\n"
-                           "    fields: { x: { dtype: int64, shape: [1] } }\n"
-                           "  b:\n"
-                           "    source: { type: synthetic, rows: 16 }\n"
-                           "    batch: 8\n"
-                           "    slots: 9\n"
-                           "    tail: pad\n"
-                           "    deliver: each\n"
-                           "    fields: { x: { dtype: int64, shape: [1] } }\n";
+/* A reload reads one of them: a is changed and c is new; a is removed and b is changed; nothing is right. What needs a restart is
+ * only said. */
+#define HEAD(workers) "version: 1\ndaemon: { workers: " workers ", memory: 64MiB, max_consumers: 8 }\nfeeds:\n"
+#define FEED(name, rows, slots, more)                                                                                            \
+    "  " name ": { source: { type: synthetic, rows: " rows " }, slots: " slots ", " more                                         \
+    ", fields: { x: { dtype: int64, shape: [1] } } }\n"
+#define FEED_A FEED("a", "37", "6", "batch: 4, max_held: 1")
+#define FEED_B FEED("b", "16", "9", "batch: 8, tail: pad, deliver: each")
+static const char *const yamls[] = {
+    HEAD("1") FEED_A FEED_B,
+    HEAD("2") FEED("a", "41", "7", "batch: 4, max_held: 1, seed: 5") FEED_B FEED("c", "9", "5", "batch: 3, warm: yes"),
+    HEAD("1") FEED("b", "16", "9", "batch: 4, tail: pad, deliver: each, slow: skip"),
+    HEAD("1") FEED_A FEED("b", "0", "9", "batch: 8, nothing: known"),
+};
+#define YAMLS (sizeof(yamls) / sizeof(yamls[0]))
 
 struct client {
     int fd; /* -1: not connected */
@@ -51,10 +52,13 @@ struct client {
     struct pf_return_page *returns;
     uint64_t next, returned, rung, held[PF_RING];
     uint32_t n_held;
+    struct pf_ctl_attach last; /* outlives its connection, so that the next one can go on there */
 };
 
 static struct daemon pfeedd;
 static struct watch work;
+static int config_fd;
+static bool strayed; /* a configuration other than the first one was written */
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
 static struct client clients[CLIENTS];
 
@@ -64,6 +68,10 @@ struct seen {
 };
 static struct seen seen[2][CONSUMERS * PF_RING];
 static uint32_t n_seen[2];
+
+static struct {
+    uint64_t attached, published, served_by_retired, ended;
+} reached;
 
 /* ---- the daemon ----------------------------------------------------------------------------------------------------- */
 
@@ -79,6 +87,7 @@ static void on_work(struct watch *watch, uint32_t events)
 /* As pfeedd.c's main loop. */
 static void daemon_turn(bool block)
 {
+    const struct config *before = pfeedd.config;
     bool again = false;
 
     for (uint32_t f = 0; f < pfeedd.n_feeds; f++) {
@@ -87,20 +96,45 @@ static void daemon_turn(bool block)
         again |= feed_arm(pfeedd.feeds[f]) || pfeedd.feeds[f]->dirty;
     }
     reload_reap(&pfeedd);
+    reached.ended += pfeedd.endings != NULL;
     assert(loop_turn(pfeedd.loop, block && !again ? -1 : 0) == 0);
+    reached.published += pfeedd.config != before;
+}
+
+/* Not while a chore may be reading it. */
+static void write_config(uint32_t number)
+{
+    size_t size = strlen(yamls[number]);
+
+    if (pfeedd.change)
+        return;
+    strayed |= number != 0;
+    assert(ftruncate(config_fd, 0) == 0 && pwrite(config_fd, yamls[number], size, 0) == (ssize_t)size);
+}
+
+/* Reads it anew: config NULL; else as the daemon starts. */
+static void load(struct config *config)
+{
+    const struct reload_ask ask = { .config = config };
+    struct problem why;
+
+    assert(reload_begin(&pfeedd, &ask, &why) == 0);
+    while (pfeedd.change)
+        daemon_turn(true);
+    assert(pfeedd.n_feeds == 2);
 }
 
 static void daemon_open(void)
 {
-    const struct reload_ask ask_nothing = { .ended = NULL };
-    struct reload_ask ask = ask_nothing;
     struct problem why;
     char path[64];
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    int fd;
 
     log_init(LOG_ERROR);
-    assert(fd >= 0 && write(fd, yaml, sizeof(yaml) - 1) == sizeof(yaml) - 1);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd); /* stays: reloads read it again */
+    config_fd = memfd_create("fuzz", MFD_CLOEXEC);
+    assert(config_fd >= 0);
+    write_config(0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", config_fd);
     assert(config_load(&pfeedd.config, path) == 0 && pfeedd.config->n_errors == 0);
     pfeedd.started = config_ref(pfeedd.config);
     assert(memory_begin(&pfeedd, &why) == 0);
@@ -112,11 +146,7 @@ static void daemon_open(void)
     assert(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 8) == 0);
     pfeedd.socket = "fuzz";
     assert(server_create(&pfeedd.server, &pfeedd, fd, &why) == 0);
-    ask.config = config_ref(pfeedd.config);
-    assert(reload_begin(&pfeedd, &ask, &why) == 0);
-    while (pfeedd.change)
-        daemon_turn(true);
-    assert(pfeedd.n_feeds == 2);
+    load(config_ref(pfeedd.config));
     for (int c = 0; c < CLIENTS; c++)
         clients[c].fd = -1;
 }
@@ -147,6 +177,7 @@ static void check_feed(const struct feed *feed)
         assert(slot->grants == out[s] && slot->state <= PF_SLOT_READY && feed->table[s].state == slot->state);
         assert(slot->grants == 0 || (slot->state == PF_SLOT_READY && slot->sequence % 2 == 0));
     }
+    reached.served_by_retired += feed->state == FEED_RETIRED && feed->jobs;
     for (const struct job *job = feed->jobs; job; job = job->next)
         assert(job->n_attached > 0 && job->n_attached <= job->n_local && job->n_local <= job->world);
 }
@@ -170,7 +201,7 @@ static void forget_lane(struct client *client)
         munmap(client->grants, sizeof(*client->grants));
     if (client->returns)
         munmap(client->returns, sizeof(*client->returns));
-    *client = (struct client){ .fd = client->fd };
+    *client = (struct client){ .fd = client->fd, .last = client->last };
 }
 
 static void hang_up(struct client *client)
@@ -223,7 +254,7 @@ static void receive_all(struct client *client)
             return;
         assert(!(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && message.head.size == got &&
                message.head.version == PF_CTL_VERSION);
-        assert(message.head.type >= PF_CTL_ERROR && message.head.type <= PF_CTL_REPORT);
+        assert(message.head.type >= PF_CTL_ERROR && message.head.type <= PF_CTL_PLACE);
         assert(message.head.type != PF_CTL_ERROR || (message.error.code < 0 && message.error.text[0]));
         with = CMSG_FIRSTHDR(&header);
         if (with) {
@@ -232,6 +263,7 @@ static void receive_all(struct client *client)
         }
         if (message.head.type == PF_CTL_ATTACHED) {
             assert(n == PF_ATTACH_FDS);
+            reached.attached++;
             take_lane(client, fds);
         }
         while (n > 0)
@@ -239,60 +271,13 @@ static void receive_all(struct client *client)
     }
 }
 
-static size_t make_attach(struct pf_ctl_attach *request, struct bytes *bytes)
-{
-    static const char *const feeds[] = { "a", "b", "c", "" }, *const jobs[] = { "", "j", "k", "j" },
-                             *const ranks[] = { "", "0", "0-1", "0,2-3", "1-", "0-99999999999" };
-    uint8_t how = bytes_next(bytes), more = bytes_next(bytes);
-
-    strcpy(request->feed, feeds[how & 3]);
-    strcpy(request->job, jobs[how >> 2 & 3]);
-    request->world = 1u << (how >> 4 & 3);
-    request->rank = how >> 6;
-    if (more & 1)
-        strcpy(request->local_ranks, ranks[more >> 1 & 7 % 6]);
-    if (more & 16)
-        request->batch = (uint32_t)bytes_number(bytes, 4);
-    if (more & 32)
-        request->epochs = (uint32_t)bytes_number(bytes, 0), request->max_held = (uint32_t)bytes_number(bytes, 2);
-    if (more & 64)
-        request->run = bytes_number(bytes, 1), request->seed = bytes_number(bytes, 0);
-    if (more & 128)
-        request->slow = bytes_next(bytes) % 4, request->flags = bytes_next(bytes) % 4;
-    return sizeof(*request);
-}
-
 static void send_request(struct client *client, struct bytes *bytes)
 {
-    union {
-        struct pf_ctl_head head;
-        struct pf_ctl_attach attach;
-        struct pf_ctl_stat stat;
-        struct pf_ctl_reload reload;
-        uint8_t bytes[PF_CTL_MAX + 8];
-    } message;
-    uint8_t how = bytes_next(bytes);
-    uint16_t type = how % 8 == PF_CTL_RELOAD && how < 0xd0 ? PF_CTL_ATTACH : how % 8; /* reloads take long */
-    size_t size = sizeof(message.head);
+    union asked asked = { .bytes = { 0 } };
+    size_t size = ask(&asked, &pfeedd, &client->last, bytes);
 
-    memset(&message, 0, sizeof(message));
-    if (type == PF_CTL_ATTACH)
-        size = make_attach(&message.attach, bytes);
-    else if (type == PF_CTL_STAT || type == PF_CTL_PEEK) {
-        size = sizeof(message.stat);
-        message.stat.what = bytes_next(bytes) % 8;
-        message.stat.feed[0] = (char)(how & 8 ? 'a' + (how >> 4 & 3) : 0);
-    } else if (type == PF_CTL_RELOAD) {
-        size = sizeof(message.reload);
-        message.reload.flags = (how & 0xf0) == 0xf0;
-    } else if (type == 0)
-        size = bytes_copy(bytes, &message, bytes_next(bytes) * (how & 8 ? 33u : 1u) % sizeof(message));
-    if (type != 0)
-        message.head = (struct pf_ctl_head){ PF_CTL_VERSION, type, (uint32_t)size };
-    if (how >= 0xe0 && type != PF_CTL_RELOAD && size > 0)
-        message.bytes[bytes_number(bytes, 0) % size] ^= bytes_next(bytes);
     if (client->fd >= 0)
-        (void)!send(client->fd, &message, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)!send(client->fd, &asked, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void take(struct client *client)
@@ -329,7 +314,7 @@ static void settle(void)
     for (int tries = 0; tries < 1000; tries++) {
         bool filling = pfeedd.change != NULL;
 
-        turn(false);
+        turn(filling); /* a chore's end wakes the loop */
         for (uint32_t f = 0; f < pfeedd.n_feeds; f++)
             for (uint32_t s = 0; s < pfeedd.feeds[f]->n_slots; s++)
                 filling |= pfeedd.feeds[f]->slots[s].state == PF_SLOT_FILLING;
@@ -378,6 +363,9 @@ static void move(struct bytes *bytes)
         for (uint32_t f = 0; f < pfeedd.n_feeds; f++)
             pfeedd.feeds[f]->dirty = true; /* somebody has rung */
         break;
+    case 13:
+        write_config((what & 3) % YAMLS);
+        break;
     default:
         turn(false);
         receive_all(client);
@@ -392,20 +380,39 @@ static void bury_all(void)
             consumer_destroy(pfeedd.feeds[f]->consumers);
 }
 
+static bool has_retired(void)
+{
+    for (uint32_t f = 0; f < pfeedd.n_feeds; f++)
+        if (pfeedd.feeds[f]->state == FEED_RETIRED)
+            return true;
+    return false;
+}
+
+static void await_endings(void)
+{
+    bury_all();
+    while (pfeedd.change || pfeedd.endings || has_retired()) {
+        turn(true);
+        bury_all();
+    }
+}
+
 static void check_rest(void)
 {
     for (int c = 0; c < CLIENTS; c++)
         hang_up(&clients[c]);
     for (int i = 0; i < 8; i++)
         turn(false);
-    bury_all();
-    while (pfeedd.change || pfeedd.endings || pfeedd.n_feeds != 2) {
-        turn(true);
-        bury_all();
+    await_endings();
+    if (strayed) {
+        write_config(0);
+        load(NULL);
+        await_endings();
+        strayed = false;
     }
     settle();
     settle();
-    assert(consumer_count() == 0);
+    assert(consumer_count() == 0 && pfeedd.n_feeds == 2);
     for (uint32_t f = 0; f < pfeedd.n_feeds; f++) {
         assert(!pfeedd.feeds[f]->jobs && !pfeedd.feeds[f]->consumers && !pfeedd.feeds[f]->failed[0]);
         for (uint32_t s = 0; s < pfeedd.feeds[f]->n_slots; s++)
@@ -423,4 +430,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         move(&bytes);
     check_rest();
     return 0;
+}
+
+void fuzz_replayed(void)
+{
+    printf("%llu attached, %llu configurations published, %llu turns with a job of a retired feed, %llu with one that ends\n",
+           (unsigned long long)reached.attached, (unsigned long long)reached.published,
+           (unsigned long long)reached.served_by_retired, (unsigned long long)reached.ended);
+    assert(reached.attached >= 24 && reached.published >= 8 && reached.served_by_retired >= 10 && reached.ended >= 2);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bytes.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int replay(const char *path)
@@ -48,5 +50,7 @@ int main(int argc, char **argv)
         closedir(folder);
     }
     printf("%d inputs\n", n);
+    if (fuzz_replayed)
+        fuzz_replayed();
     return n > 0 ? 0 : 1;
 }

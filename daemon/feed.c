@@ -85,7 +85,7 @@ static uint32_t gang_there(const struct feed *feed)
     uint32_t n = 0;
 
     for (const struct job *job = feed->jobs; job; job = job->next)
-        n += job->peek ? 0 : job->n_attached;
+        n += job_of_gang(job);
     return n;
 }
 
@@ -120,6 +120,21 @@ static void starve(struct consumer *c)
         c->starved_ns = feed_now_ns();
 }
 
+/* What it wants in the next slot but this. */
+static struct place next_ahead(const struct consumer *c, const struct range *range, uint32_t ahead)
+{
+    const struct job *job = c->job;
+
+    if (ahead == 0 && job->terms.queue && job_before(c->ahead, job->queue.next)) {
+        struct range next = job_range(job, c->rank, job->queue.next);
+
+        if (next.epoch != range->epoch || next.index != range->index)
+            return job->queue.next;
+        return job_next_slot(job, c->rank, job->queue.next);
+    }
+    return job_next_slot(job, c->rank, c->ahead);
+}
+
 /* Begins filling what the cursors want, the nearest first. */
 static void fill_wanted(struct feed *feed)
 {
@@ -143,7 +158,7 @@ static void fill_wanted(struct feed *feed)
                 continue;
             any = true;
             range = job_range(c->job, c->rank, c->ahead);
-            c->ahead = job_next_slot(c->job, c->rank, c->ahead);
+            c->ahead = next_ahead(c, &range, ahead);
             if (slot_find(feed, c->job->seed, &range)) {
                 c->starved_ns = ahead ? c->starved_ns : 0;
                 continue;
@@ -226,6 +241,8 @@ bool feed_arm(struct feed *feed)
             wake_at = 0; /* whatever it does */
         else if (c->n_out > 0 && ((feed->starving && busy < 2) || full))
             wake_at = c->tail + wake_after(c);
+        else if (c->n_out > 0 && queue_ends(c->job))
+            wake_at = c->tail + c->n_out; /* others wait for the end */
         if (wake_at != c->wake_at) {
             c->wake_at = wake_at;
             pf_returns_arm(c->grants, wake_at);

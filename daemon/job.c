@@ -185,11 +185,14 @@ bool job_rearmost(const struct job *job, struct place *out)
     bool any = false;
 
     for (uint32_t r = 0; r < job->world; r++)
-        for (const struct consumer *c = job->ranks[r]; c; c = c->twin)
-            if (!any || job_before(c->at, *out)) {
-                *out = c->at;
+        for (const struct consumer *c = job->ranks[r]; c; c = c->twin) {
+            const struct place at = consumer_untaken(c);
+
+            if (!any || job_before(at, *out)) {
+                *out = at;
                 any = true;
             }
+        }
     return any;
 }
 

@@ -91,7 +91,7 @@ int job_reserve_left(struct job *job);
 struct job_left *job_left(const struct job *job, uint32_t rank, uint32_t replica);
 /* That one stood there when it left; there is room. */
 void job_leave(struct job *job, const struct job_left *where);
-/* The place of the attached rank that is furthest behind; false: there is none. */
+/* What the attached rank that is furthest behind takes next; false: there is none. */
 bool job_rearmost(const struct job *job, struct place *out);
 /* The user's job of that name, or NULL; private ones (name "") are never found. */
 struct job *job_find(const struct feed *feed, uid_t uid, const char *name);
@@ -116,6 +116,11 @@ struct place job_next_slot(const struct job *job, uint32_t rank, struct place pl
 static inline uint64_t job_ordinal(const struct job *job, uint64_t epoch, uint64_t index)
 {
     return epoch * job->spans + index;
+}
+/* How many of a gang it counts as. */
+static inline uint32_t job_of_gang(const struct job *job)
+{
+    return job->peek ? 0 : job->terms.queue ? job->n_consumers : job->n_attached;
 }
 /* The most slots that one step of all ranks touches. */
 uint32_t job_step_slots(const struct job *job);

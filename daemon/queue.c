@@ -66,15 +66,14 @@ void queue_lower(struct job *job, struct place place)
         job->queue.next = place;
 }
 
-/* Nothing is left to lay aside. */
-static bool exhausted(const struct job *job)
+bool queue_ends(const struct job *job)
 {
-    return job->queue.n_again == 0 && job_over(job, job->queue.next);
+    return job->terms.queue && job->queue.n_again == 0 && job_over(job, job->queue.next);
 }
 
 bool queue_done(const struct job *job)
 {
-    if (!exhausted(job))
+    if (!queue_ends(job))
         return false;
     for (uint32_t r = 0; r < job->world; r++)
         for (const struct consumer *c = job->ranks[r]; c; c = c->twin)
@@ -124,7 +123,7 @@ void queue_turn(struct feed *feed)
         if (!job->terms.queue || !job->started)
             continue;
         lay_aside(job);
-        if (!exhausted(job) || !idle_one(job))
+        if (!queue_ends(job) || !idle_one(job))
             continue;
         take_from_busy(job);
         lay_aside(job);

@@ -17,6 +17,8 @@ void queue_give_back(struct job *job, struct place place);
 void queue_lower(struct job *job, struct place place);
 /* Once a turn: lays steps aside for those who have none, and at the job's end takes from the busy what the idle could do. */
 void queue_turn(struct feed *feed);
+/* Whether nothing is left to lay aside. */
+bool queue_ends(const struct job *job);
 /* Whether all its steps were returned. */
 bool queue_done(const struct job *job);
 

@@ -105,6 +105,24 @@ struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *ran
     return NULL;
 }
 
+/* One of a queue wants its own next step, and what nobody had yet. */
+static bool queue_wants(const struct consumer *c, struct place at, uint64_t epoch, uint64_t index, uint64_t *first,
+                        uint64_t *last)
+{
+    const struct place next = c->job->queue.next;
+    const bool own = epoch == at.epoch && index == job_range(c->job, c->rank, at).index;
+
+    if (epoch < next.epoch || (epoch == next.epoch && *last < next.step) || job_over(c->job, next)) {
+        *first = *last = at.step;
+        return own;
+    }
+    if (own)
+        *first = at.step;
+    else if (epoch == next.epoch && *first < next.step)
+        *first = next.step;
+    return true;
+}
+
 bool slot_wants(const struct consumer *c, struct place at, uint64_t seed, uint64_t epoch, uint64_t index, uint64_t *first,
                 uint64_t *last)
 {
@@ -115,6 +133,8 @@ bool slot_wants(const struct consumer *c, struct place at, uint64_t seed, uint64
         return false;
     if (!job_steps_in(job, c->rank, index, first, last))
         return false;
+    if (job->terms.queue)
+        return queue_wants(c, at, epoch, index, first, last);
     if (epoch == at.epoch) {
         if (*last < at.step)
             return false;
@@ -130,6 +150,10 @@ uint64_t slot_distance(const struct consumer *c, struct place at, uint64_t epoch
     uint64_t here = job_ordinal(job, at.epoch, job_range(job, c->rank, at).index);
     uint64_t there = job_ordinal(job, epoch, index);
 
+    if (job->terms.queue && there > here) { /* between them is what others had */
+        here = job_ordinal(job, job->queue.next.epoch, job_range(job, c->rank, job->queue.next).index);
+        return there > here ? there - here + 1 : 1;
+    }
     return there > here ? there - here : 0;
 }
 

@@ -111,8 +111,8 @@ static void about_feed(struct feed *feed, struct reply *reply)
     }
     for (const struct job *job = feed->jobs; job; job = job->next) {
         row->jobs++;
-        row->consumers += job->n_attached;
-        row->gang_there += job->peek ? 0 : job->n_attached;
+        row->consumers += job->n_consumers;
+        row->gang_there += job_of_gang(job);
     }
 #define PF_COUNTER_feed(name) row->name = FEED_GET(feed, name);
 #define PF_COUNTER_consumer(name)

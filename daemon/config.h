@@ -73,13 +73,14 @@ struct config_feed {
     int shuffle;      /* enum shuffle_mode */
     uint64_t seed;
     int64_t batch;
-    int tail;         /* enum config_tail */
-    char *deliver;    /* name of a delivery mode: "split", "each" */
-    int64_t gang;     /* 0: none */
-    int64_t epochs;   /* 0: for ever */
-    int64_t slots;    /* 0: auto */
-    int64_t max_held; /* most that a consumer may ask for */
-    int slow;         /* enum config_slow */
+    int tail;             /* enum config_tail */
+    char *deliver;        /* name of a delivery mode: "split", "each" */
+    int64_t gang;         /* 0: none */
+    int64_t gang_wait_ms; /* 0: for ever */
+    int64_t epochs;       /* 0: for ever */
+    int64_t slots;        /* 0: auto */
+    int64_t max_held;     /* most that a consumer may ask for */
+    int slow;             /* enum config_slow */
     int64_t park_after_ms;
     int on_error;      /* enum config_on_error */
     double max_errors; /* share of the rows */

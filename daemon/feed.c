@@ -89,12 +89,41 @@ static uint32_t gang_there(const struct feed *feed)
     return n;
 }
 
+static bool complete(const struct job *job)
+{
+    return job->n_attached == job->n_local || job->terms.queue;
+}
+
+/* Whether those who are there wait for others of the gang no longer: from the first complete job on, for gang_wait. */
+static bool gang_waited(struct feed *feed)
+{
+    const int64_t wait_ns = feed->config->gang_wait_ms * 1000000;
+    bool any = false;
+
+    for (const struct job *job = feed->jobs; job; job = job->next)
+        any |= !job->started && !job->peek && complete(job);
+    if (!any || wait_ns == 0) {
+        feed->gang_since_ns = 0;
+        return false;
+    }
+    if (feed->gang_since_ns == 0)
+        feed->gang_since_ns = feed_now_ns();
+    if (feed_now_ns() < feed->gang_since_ns + wait_ns) {
+        feed_due(feed, feed->gang_since_ns + wait_ns);
+        return false;
+    }
+    log_warn("feed '%s': %u of the %lld ranks of its gang are there after %.1f s: it starts without the others",
+             feed->config->name, gang_there(feed), (long long)feed->config->gang, (double)feed->config->gang_wait_ms / 1e3);
+    feed->gang_since_ns = 0;
+    return true;
+}
+
 static void start_jobs(struct feed *feed)
 {
-    bool gang = gang_there(feed) >= (uint64_t)feed->config->gang, any = false;
+    bool gang = gang_there(feed) >= (uint64_t)feed->config->gang || gang_waited(feed), any = false;
 
     for (struct job *job = feed->jobs; job; job = job->next)
-        if (!job->started && (job->n_attached == job->n_local || job->terms.queue) && (gang || job->peek))
+        if (!job->started && complete(job) && (gang || job->peek))
             job->started = any = true;
     if (any && feed->warm) { /* from now on slots are kept by those who want them */
         feed->warm = false;
@@ -207,6 +236,7 @@ static void tell_failure(struct feed *feed)
 void feed_turn(struct feed *feed)
 {
     feed->dirty = false;
+    feed->due_ns = 0;
     tell_failure(feed);
     drain_all(feed);
     finish_slots(feed);
@@ -262,6 +292,21 @@ bool feed_arm(struct feed *feed)
     return again;
 }
 
+static void gang_why(const struct feed *feed, char *text, size_t size)
+{
+    size_t at = (size_t)snprintf(text, size, "feed '%s' has gang: %lld, and %u ranks are there:", feed->config->name,
+                                 (long long)feed->config->gang, gang_there(feed));
+
+    for (const struct job *job = feed->jobs; job && at < size; job = job->next)
+        if (job_of_gang(job))
+            at += (size_t)snprintf(text + at, size - at, " %u of job '%s' (uid %u),", job_of_gang(job), job->name, job->uid);
+    if (feed->gang_since_ns && at < size)
+        snprintf(text + at, size - at, " and in %.0f s they start without the others",
+                 (double)(feed->gang_since_ns + feed->config->gang_wait_ms * 1000000 - feed_now_ns()) / 1e9);
+    else if (at < size)
+        text[at - 1] = 0;
+}
+
 void feed_why(const struct feed *feed, const struct consumer *c, char *text, size_t size)
 {
     const struct job *job = c->job;
@@ -286,8 +331,7 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
         return;
     }
     if (!job->started) {
-        snprintf(text, size, "feed '%s' has gang: %lld, and %u ranks are there", feed->config->name,
-                 (long long)feed->config->gang, gang_there(feed));
+        gang_why(feed, text, size);
         return;
     }
     if (consumer_held(c) < c->n_out)

@@ -75,10 +75,11 @@ struct feed {
     struct job *jobs;
     struct consumer *consumers; /* attached and quarantined ones */
     struct workers *workers;
-    bool dirty;     /* feed_turn has something to do */
-    bool warm;      /* filled ahead of the first job, which has not started yet */
-    bool starving;  /* a want could not be filled for lack of slots */
-    int64_t due_ns; /* a turn is due then, whatever comes; 0: none */
+    bool dirty;            /* feed_turn has something to do */
+    bool warm;             /* filled ahead of the first job, which has not started yet */
+    bool starving;         /* a want could not be filled for lack of slots */
+    int64_t due_ns;        /* a turn is due then, whatever comes; 0: none */
+    int64_t gang_since_ns; /* since when those who are there have waited for the rest of the gang; 0: nobody does */
 
     pthread_mutex_t lock; /* of what follows: workers write it, rarely */
     struct feed_error errors[FEED_ERRORS];
@@ -137,5 +138,12 @@ static inline uint8_t *feed_slot_base(const struct feed *feed, uint32_t slot)
 }
 
 int64_t feed_now_ns(void); /* CLOCK_MONOTONIC */
+
+/* The next turn is due then at the latest. */
+static inline void feed_due(struct feed *feed, int64_t at_ns)
+{
+    if (feed->due_ns == 0 || at_ns < feed->due_ns)
+        feed->due_ns = at_ns;
+}
 
 #endif

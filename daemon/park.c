@@ -134,7 +134,6 @@ void park_turn(struct feed *feed)
 {
     const int64_t now_ns = feed->starving ? feed_now_ns() : 0;
 
-    feed->due_ns = 0;
     for (struct job *job = feed->jobs; job; job = job->next) {
         int64_t waited, idle, due_ns;
 
@@ -149,7 +148,7 @@ void park_turn(struct feed *feed)
         due_ns = (waited > idle ? waited : idle) + park_patience_ns(job);
         job->stalls = now_ns >= due_ns;
         if (!job->stalls)
-            feed->due_ns = !feed->due_ns || due_ns < feed->due_ns ? due_ns : feed->due_ns;
+            feed_due(feed, due_ns);
         else if (group_may_park(feed, job))
             park(feed, job, now_ns - idle);
     }

@@ -6,7 +6,7 @@
 
 #include "feed.h"
 
-/* After what is wanted was asked for: parks and unparks; sets feed->due_ns to when the next job would have to be parked. */
+/* After what is wanted was asked for: parks and unparks; and has a turn come when the next job would have to be parked. */
 void park_turn(struct feed *feed);
 /* For how long c's job may stall others, in ns. */
 int64_t park_patience_ns(const struct job *job);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* From the configuration's files to one tree of plain structs. Called by pfeedd.c at the start, by reload.c on the thread
+/* From the configuration's files to one tree of plain structs. Called by pfeedd.c at the start, by reload_change.c on the thread
  * of chores. This file reads
  * the maps of config_table.c and the plug-ins' own; what a value may be is known to setting.c, YAML to reader.c. */
 #include <ctype.h>

@@ -26,7 +26,7 @@ struct config_mark {
 
 enum config_shm { CONFIG_SHM_AUTO, CONFIG_SHM_MEMFD, CONFIG_SHM_POSIX };
 enum config_tail { CONFIG_TAIL_DROP, CONFIG_TAIL_PAD, CONFIG_TAIL_PARTIAL };
-enum config_slow { CONFIG_SLOW_BLOCK, CONFIG_SLOW_SKIP };
+enum config_slow { CONFIG_SLOW_PARK, CONFIG_SLOW_BLOCK, CONFIG_SLOW_SKIP };
 enum config_on_error { CONFIG_REPLACE, CONFIG_MASK, CONFIG_FAIL };
 
 struct config_daemon { /* daemon: */
@@ -73,13 +73,14 @@ struct config_feed {
     int shuffle;      /* enum shuffle_mode */
     uint64_t seed;
     int64_t batch;
-    int tail;          /* enum config_tail */
-    char *deliver;     /* name of a delivery mode: "split", "each" */
-    int64_t gang;      /* 0: none */
-    int64_t epochs;    /* 0: for ever */
-    int64_t slots;     /* 0: auto */
-    int64_t max_held;  /* most that a consumer may ask for */
-    int slow;          /* enum config_slow */
+    int tail;         /* enum config_tail */
+    char *deliver;    /* name of a delivery mode: "split", "each" */
+    int64_t gang;     /* 0: none */
+    int64_t epochs;   /* 0: for ever */
+    int64_t slots;    /* 0: auto */
+    int64_t max_held; /* most that a consumer may ask for */
+    int slow;         /* enum config_slow */
+    int64_t park_after_ms;
     int on_error;      /* enum config_on_error */
     double max_errors; /* share of the rows */
     int64_t read_retry_ms;

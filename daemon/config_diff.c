@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a reload changes in a feed, for people: the dumps of both forms, line by line. Called by reload.c, on any thread. */
+/* What a reload changes in a feed, for people: the dumps of both forms, line by line. Called by reload.c and
+ * reload_change.c, on any thread. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "queue.h"
 #include "server.h"
 
 static uint32_t dropped, n_consumers; /* n_consumers: quarantined ones count, too */
@@ -52,6 +53,8 @@ static void on_event(struct watch *watch, uint32_t events)
     struct consumer *c = (struct consumer *)((uint8_t *)watch - offsetof(struct consumer, event));
 
     (void)events;
+    c->rang = true;
+    c->active_ns = feed_now_ns();
     c->feed->dirty = true;
 }
 
@@ -65,6 +68,7 @@ struct consumer *consumer_make(struct feed *feed, struct loop *loop, const struc
     *c = (struct consumer){ .feed = feed,
                             .loop = loop,
                             .rank = request->rank,
+                            .replica = request->replica,
                             .max_held = consumer_max_held(feed, request),
                             .uid = peer->uid,
                             .pid = peer->pid,
@@ -114,19 +118,48 @@ static void close_lane(struct consumer *c)
     c->returns = NULL;
 }
 
+/* Where it stood, for whoever takes its place: before its lane is closed. */
+static void remember_rank(const struct consumer *c)
+{
+    struct job_left where = { .rank = c->rank, .replica = c->replica, .low = c->at, .high = consumer_untaken(c) };
+
+    for (uint32_t i = 0; i < c->n_out; i++)
+        if (c->out[i].number >= c->sought) {
+            where.low = c->out[i].place;
+            break;
+        }
+    if (job_before(where.high, where.low)) /* what it holds is from before a seek */
+        where.high = where.low;
+    job_leave(c->job, &where);
+}
+
+/* What it leaves behind. */
+static void remember_place(struct consumer *c)
+{
+    if (c->job->terms.queue) {
+        for (uint32_t i = 0; i < c->n_out; i++)
+            queue_give_back(c->job, c->out[i].place);
+        queue_give_back(c->job, c->at);
+        return;
+    }
+    remember_rank(c);
+}
+
 static void leave_job(struct consumer *c)
 {
     struct job *job = c->job, **link;
+    struct consumer **twin;
 
     if (!job)
         return;
+    remember_place(c);
     c->job = NULL;
     c->feed->dirty = true;
-    job->ranks[c->rank] = NULL;
-    job->left[c->rank] = c->at;
-    if (c->n_out > 0)
-        job->left[c->rank] = c->out[0].place;
-    if (--job->n_attached == 0) {
+    for (twin = &job->ranks[c->rank]; *twin != c; twin = &(*twin)->twin)
+        ;
+    *twin = c->twin;
+    job->n_attached -= !job->ranks[c->rank];
+    if (--job->n_consumers == 0) {
         for (link = &c->feed->jobs; *link != job; link = &(*link)->next)
             ;
         *link = job->next;

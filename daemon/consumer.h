@@ -41,12 +41,13 @@ enum consumer_state { CONSUMER_ATTACHED, CONSUMER_QUARANTINED };
 struct consumer {
     struct consumer *next; /* in its feed */
     struct feed *feed;
-    struct job *job; /* NULL once quarantined */
+    struct job *job;       /* NULL once quarantined */
+    struct consumer *twin; /* the next one of the same rank: another replica */
     struct loop *loop;
     struct connection *connection; /* NULL once it has hung up */
     enum consumer_state state;
     uint64_t id;
-    uint32_t rank, max_held;
+    uint32_t rank, replica, max_held;
     uid_t uid;
     pid_t pid; /* 0: in a PID namespace that we cannot see */
     int64_t born_ns;
@@ -59,8 +60,15 @@ struct consumer {
     struct place ahead;   /* fill_wanted's own (feed.c) */
     bool had_untaken;     /* when fill_wanted looked last */
     bool held_back;       /* in this turn of fill_wanted: it waits for another job, also with all that is further ahead */
+    int64_t starved_ns;   /* since when it has nothing to take and cannot be given a slot; 0: it is not so */
+    int64_t active_ns;    /* when it last took, returned or rang */
+    int64_t returned_ns;  /* when it last returned; 0: never */
+    bool stalls, rang;    /* while its job is parked: it was one that held others up; it has rung since */
     struct place untaken; /* think_back's own (slot_obtain.c) */
     uint64_t published;   /* grants */
+    bool told_end;        /* a grant said so that the job is over */
+    uint64_t seeks;       /* that it followed */
+    uint64_t sought;      /* `published` at the last one: what is out from before says nothing of where it stands */
     uint64_t tail;        /* returns that were read */
     uint64_t taken;       /* least value that pf_return_page.taken may have */
     uint64_t wake_at;     /* as stored last; UINT64_MAX: not asked */
@@ -85,6 +93,8 @@ static inline uint32_t consumer_max_held(const struct feed *feed, const struct p
 /* Finds or makes the job, makes the lane. On success *reply and fds (to be sent; they stay the consumer's) are filled. */
 int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop, const struct pf_ctl_attach *request,
                     const struct consumer_peer *peer, struct pf_ctl_attached *reply, int fds[PF_ATTACH_FDS], struct problem *why);
+/* Its next step is another one from now on (consumer_seek.c): what it did not take is void. *out: where it stands then. */
+int consumer_seek(struct consumer *c, const struct pf_ctl_seek *request, struct place *out, struct problem *why);
 /* The peer says that all is given back and unmapped. Frees c. */
 void consumer_detach(struct consumer *c);
 /* Its socket has hung up. Frees c where its process is dead or cannot be seen, else quarantines it. */
@@ -100,6 +110,10 @@ void consumer_destroy(struct consumer *c);
 bool consumer_drain(struct consumer *c);
 /* Grants whatever is ready for it. */
 void consumer_grant(struct consumer *c);
+/* Tells it that the job is over, where no grant has. */
+void consumer_end(struct consumer *c);
+/* How many grants may be out. */
+uint32_t consumer_room(const struct consumer *c);
 /* Takes back all that it did not take yet. False: as above. */
 bool consumer_revoke(struct consumer *c);
 /* Drops it if it broke the rules: false. */
@@ -113,7 +127,7 @@ bool consumer_has(const struct consumer *c, uint32_t slot);
 struct place consumer_untaken(const struct consumer *c);
 static inline bool consumer_started(const struct consumer *c)
 {
-    return c->state == CONSUMER_ATTACHED && c->job->started;
+    return c->state == CONSUMER_ATTACHED && c->job->started && !c->job->parked;
 }
 static inline bool consumer_runs(const struct consumer *c)
 {

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "consumer.h"
+#include "park.h"
+#include "queue.h"
 
 void consumer_wake(struct consumer *c)
 {
@@ -48,7 +50,8 @@ static void grant_one(struct consumer *c, struct slot *slot, const struct range 
         .row = range->row,
         .rows = range->rows,
         .valid = count_valid(range),
-        .flags = last_of_epoch ? PF_GRANT_LAST_OF_EPOCH | (job_over(c->job, after) ? PF_GRANT_LAST : 0) : 0,
+        .flags =
+            last_of_epoch && !c->job->terms.queue ? PF_GRANT_LAST_OF_EPOCH | (job_over(c->job, after) ? PF_GRANT_LAST : 0) : 0,
     };
 
     c->out[c->n_out++] = (struct granted){ .number = grant.number,
@@ -60,17 +63,39 @@ static void grant_one(struct consumer *c, struct slot *slot, const struct range 
                                            .since_ns = feed_now_ns() };
     slot->grants++;
     c->published++;
-    c->at = after;
+    c->at = c->job->terms.queue ? queue_take(c->job) : after;
+    c->told_end = grant.flags & PF_GRANT_LAST;
     c->counters.grants++;
     FEED_ADD(c->feed, rows_granted, range->rows);
     pf_grants_publish(c->grants, &grant);
+}
+
+uint32_t consumer_room(const struct consumer *c)
+{
+    const uint32_t some = 2 * (c->max_held + 1);
+
+    return c->job && c->job->terms.queue && some < PF_RING ? some : PF_RING; /* the rest is for others who ask */
+}
+
+void consumer_end(struct consumer *c)
+{
+    struct pf_grant grant = {
+        .number = c->published, .epoch = c->at.epoch, .step = c->at.step, .flags = PF_GRANT_LAST_OF_EPOCH | PF_GRANT_LAST
+    };
+
+    if (c->told_end || c->n_out == PF_RING)
+        return;
+    c->told_end = true;
+    c->published++;
+    pf_grants_publish(c->grants, &grant);
+    consumer_wake(c);
 }
 
 void consumer_grant(struct consumer *c)
 {
     bool any = false;
 
-    while (c->n_out < PF_RING && !job_over(c->job, c->at)) {
+    while (c->n_out < consumer_room(c) && !job_over(c->job, c->at)) {
         struct range range = job_range(c->job, c->rank, c->at);
         struct slot *slot = slot_find(c->feed, c->job->seed, &range);
 
@@ -112,6 +137,8 @@ static bool take_return(struct consumer *c, uint64_t number)
         if (c->out[i].number == number) {
             c->counters.returns++;
             c->counters.rows += c->out[i].rows;
+            if (c->job)
+                c->job->rows_delivered += c->out[i].rows;
             FEED_ADD(c->feed, rows_delivered, c->out[i].rows);
             FEED_ADD(c->feed, rows_padded, c->out[i].padded);
             FEED_ADD(c->feed, rows_left_out, c->out[i].left_out);
@@ -128,6 +155,8 @@ static bool read_taken(struct consumer *c)
 
     if (taken < c->taken || taken > c->published)
         return false;
+    if (taken != c->taken)
+        c->active_ns = feed_now_ns();
     c->taken = taken;
     return true;
 }
@@ -156,6 +185,16 @@ static bool read_returns(struct consumer *c, uint64_t tail, uint64_t *bad)
     return true;
 }
 
+/* So many returns came since the last ones. */
+static void count_steps(struct consumer *c, uint64_t n)
+{
+    const int64_t now_ns = feed_now_ns();
+
+    if (c->returned_ns)
+        park_step(c->job, (now_ns - c->returned_ns) / (int64_t)n);
+    c->returned_ns = c->active_ns = now_ns;
+}
+
 bool consumer_drain(struct consumer *c)
 {
     uint64_t before, tail, bad;
@@ -170,6 +209,8 @@ bool consumer_drain(struct consumer *c)
     /* And once more after it: what was returned had been taken. */
     if (tail != c->tail && !read_taken(c))
         return misbehaves(c, "takes what was not granted", c->published);
+    if (tail != c->tail)
+        count_steps(c, tail - c->tail);
     if (!read_returns(c, tail, &bad))
         return misbehaves(c, "returns a grant that is not out", bad);
     if (count_taken(c, before) > c->max_held)
@@ -181,6 +222,8 @@ void consumer_take_back(struct consumer *c)
 {
     struct granted *last = &c->out[c->n_out - 1];
 
+    if (c->job && c->job->terms.queue)
+        queue_give_back(c->job, c->at);
     c->at = last->place; /* before it is settled: the slot is wanted again from here */
     c->counters.revoked++;
     c->counters.grants--;
@@ -195,6 +238,7 @@ bool consumer_revoke(struct consumer *c)
     if (pf_grants_revoke(c->returns, c->taken, c->published, &from) < 0)
         return misbehaves(c, "takes what was not granted", c->published);
     c->taken = c->published;
+    c->told_end &= from == c->published; /* it may have been the last that was revoked */
     while (c->n_out > 0 && c->out[c->n_out - 1].number >= from)
         consumer_take_back(c);
     return true;

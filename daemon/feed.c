@@ -10,6 +10,9 @@
 #include <time.h>
 
 #include "consumer.h"
+#include "group.h"
+#include "park.h"
+#include "queue.h"
 #include "worker.h"
 
 int64_t feed_now_ns(void)
@@ -91,13 +94,30 @@ static void start_jobs(struct feed *feed)
     bool gang = gang_there(feed) >= (uint64_t)feed->config->gang, any = false;
 
     for (struct job *job = feed->jobs; job; job = job->next)
-        if (!job->started && job->n_attached == job->n_local && (gang || job->peek))
+        if (!job->started && (job->n_attached == job->n_local || job->terms.queue) && (gang || job->peek))
             job->started = any = true;
     if (any && feed->warm) { /* from now on slots are kept by those who want them */
         feed->warm = false;
         for (uint32_t s = 0; s < feed->n_slots; s++)
             slot_release(feed, &feed->slots[s]);
     }
+}
+
+static void grant_all(struct feed *feed)
+{
+    for (struct consumer *c = feed->consumers; c; c = c->next) {
+        if (consumer_runs(c))
+            consumer_grant(c);
+        if (consumer_started(c) && job_over(c->job, c->at) && !c->told_end && (!c->job->terms.queue || queue_done(c->job)))
+            consumer_end(c);
+    }
+}
+
+/* c has nothing to take, and cannot be given a slot. */
+static void starve(struct consumer *c)
+{
+    if (!c->had_untaken && c->starved_ns == 0)
+        c->starved_ns = feed_now_ns();
 }
 
 /* Begins filling what the cursors want, the nearest first. */
@@ -124,19 +144,21 @@ static void fill_wanted(struct feed *feed)
             any = true;
             range = job_range(c->job, c->rank, c->ahead);
             c->ahead = job_next_slot(c->job, c->rank, c->ahead);
-            if (slot_find(feed, c->job->seed, &range))
-                continue;
-            if (slot_held_back(feed, c, &range)) {
-                c->held_back = feed->starving = true;
+            if (slot_find(feed, c->job->seed, &range)) {
+                c->starved_ns = ahead ? c->starved_ns : 0;
                 continue;
             }
-            slot = slot_obtain(feed, c, &range, ahead);
+            c->held_back = slot_held_back(feed, c, &range);
+            slot = c->held_back ? NULL : slot_obtain(feed, c, &range, ahead);
             if (slot && slot_begin(feed, slot, c->job, &range) == 0) {
                 workers_post(feed->workers, feed, slot);
+                c->starved_ns = ahead ? c->starved_ns : 0;
                 continue;
             }
             feed->starving = true;
-            if (ahead > 0)
+            if (ahead == 0)
+                starve(c);
+            else if (!c->held_back)
                 return; /* nor is there one for what is wanted less urgently */
         }
         if (!any)
@@ -174,10 +196,10 @@ void feed_turn(struct feed *feed)
     drain_all(feed);
     finish_slots(feed);
     start_jobs(feed);
-    for (struct consumer *c = feed->consumers; c; c = c->next)
-        if (consumer_runs(c))
-            consumer_grant(c);
+    queue_turn(feed);
+    grant_all(feed);
     fill_wanted(feed);
+    park_turn(feed);
 }
 
 /* How many further returns of c are worth a wake-up: about half of what it could return without being granted more, so that a
@@ -195,12 +217,14 @@ bool feed_arm(struct feed *feed)
     for (uint32_t s = 0; s < feed->n_slots; s++)
         busy += feed->slots[s].state == PF_SLOT_FILLING && slot_unclaimed(&feed->slots[s], slot_generation(&feed->slots[s])) > 0;
     for (struct consumer *c = feed->consumers; c; c = c->next) {
-        bool full = c->n_out == PF_RING; /* more is granted when it returns some */
+        bool full = c->n_out >= consumer_room(c); /* more is granted when it returns some */
         uint64_t wake_at = UINT64_MAX;
 
         if (c->state != CONSUMER_ATTACHED)
             continue;
-        if (c->n_out > 0 && ((feed->starving && busy < 2) || full))
+        if (c->job->parked)
+            wake_at = 0; /* whatever it does */
+        else if (c->n_out > 0 && ((feed->starving && busy < 2) || full))
             wake_at = c->tail + wake_after(c);
         if (wake_at != c->wake_at) {
             c->wake_at = wake_at;
@@ -208,6 +232,10 @@ bool feed_arm(struct feed *feed)
         }
         if (wake_at == UINT64_MAX)
             continue;
+        if (wake_at == 0) { /* it may have gone to sleep, or returned something, before it could see that it must ring */
+            again |= pf_returns_tail(c->returns) != c->tail || (c->stalls && pf_returns_waiting(c->returns));
+            continue;
+        }
         /* What it did before it could see that we sleep: returned enough, or took its last grant, so that rule 3 of slot_obtain.c may
          * help it now. */
         if (pf_returns_tail(c->returns) >= wake_at || (c->had_untaken && consumer_held(c) == c->n_out))
@@ -235,6 +263,11 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
             snprintf(text + at, size - at, " of world %u", job->world);
         return;
     }
+    if (job->parked) {
+        snprintf(text, size, "job '%s' is parked: it stalled others; it goes on when it asks for a batch or gives one back",
+                 job->name);
+        return;
+    }
     if (!job->started) {
         snprintf(text, size, "feed '%s' has gang: %lld, and %u ranks are there", feed->config->name,
                  (long long)feed->config->gang, gang_there(feed));
@@ -254,6 +287,13 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
         }
     }
     at = (size_t)snprintf(text, size, "no slot is free: ");
+    for (const struct job *o = feed->jobs; o && at < size; o = o->next)
+        if (o->stalls)
+            at += (size_t)snprintf(
+                text + at, size - at,
+                "job '%s' stalls, and there are too few slots to park it (%u groups of jobs at most, max_held + 2 "
+                "slots each); ",
+                o->name, GROUPS_APART);
     for (int holding = 1; holding >= 0; holding--) /* who holds something first: the text may not have room for all */
         for (const struct consumer *o = feed->consumers; o && at < size; o = o->next)
             if ((consumer_held(o) > 0) == holding && (o->n_out > 0 || (o->state == CONSUMER_ATTACHED && o->job->started)))

@@ -75,9 +75,10 @@ struct feed {
     struct job *jobs;
     struct consumer *consumers; /* attached and quarantined ones */
     struct workers *workers;
-    bool dirty;    /* feed_turn has something to do */
-    bool warm;     /* filled ahead of the first job, which has not started yet */
-    bool starving; /* a want could not be filled for lack of slots */
+    bool dirty;     /* feed_turn has something to do */
+    bool warm;      /* filled ahead of the first job, which has not started yet */
+    bool starving;  /* a want could not be filled for lack of slots */
+    int64_t due_ns; /* a turn is due then, whatever comes; 0: none */
 
     pthread_mutex_t lock; /* of what follows: workers write it, rarely */
     struct feed_error errors[FEED_ERRORS];

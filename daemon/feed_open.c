@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* From the configuration's feeds to feeds with open sources: what of a recipe can only be judged with the data before us. Called
- * by reload.c, at start and later on the thread of chores, and for --check. Goes on after an error, so that one run shows all. */
+ * by reload_change.c, at start and later on the thread of chores, and for --check. Goes on after an error, so that one run shows
+ * all. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

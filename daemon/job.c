@@ -2,12 +2,15 @@
 /* See job.h. Called by consumer_attach.c, consumer_ring.c, limit.c and feed.c (what is wanted), main thread. */
 #include "job.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumer.h"
 #include "feed.h"
+#include "queue.h"
 
 #define AGREE "give all ranks the same, and those of a new run a higher options.run"
 
@@ -111,7 +114,22 @@ struct job *job_find(const struct feed *feed, uid_t uid, const char *name)
     return NULL;
 }
 
-int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, struct problem *why)
+static int slow_of(const struct pf_ctl_attach *request, const struct config_feed *config)
+{
+    static const int asked[] = {
+        [PF_SLOW_BLOCK] = CONFIG_SLOW_BLOCK, [PF_SLOW_SKIP] = CONFIG_SLOW_SKIP, [PF_SLOW_PARK] = CONFIG_SLOW_PARK
+    };
+
+    return request->slow == PF_SLOW_FEED ? config->slow : asked[request->slow];
+}
+
+const char *job_slow_word(int slow)
+{
+    return slow == CONFIG_SLOW_SKIP ? "skip" : slow == CONFIG_SLOW_PARK ? "park" : "block";
+}
+
+int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint64_t seed,
+               struct problem *why)
 {
     const struct config_feed *config = feed->config;
     const struct deliver_ops *deliver = feed->deliver;
@@ -131,22 +149,21 @@ int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_c
     job->tail = config->tail;
     job->samples = feed->samples;
     job->slot_rows = feed->batch;
-    job->seed = request->flags & PF_ATTACH_SEED ? request->seed : config->seed;
+    job->seed = seed;
     job->run = request->run;
     job->epochs = request->epochs ? request->epochs : (uint64_t)config->epochs;
-    job->skip = request->slow ? request->slow == PF_SLOW_SKIP : config->slow == CONFIG_SLOW_SKIP;
+    job->slow = slow_of(request, config);
     job->peek = request->flags & PF_ATTACH_PEEK;
     job->local = calloc(job->world, sizeof(*job->local));
     job->ranks = calloc(job->world, sizeof(struct consumer *));
-    job->left = calloc(job->world, sizeof(*job->left));
-    if (!job->local || !job->ranks || !job->left) {
+    if (!job->local || !job->ranks) {
         rc = problem_set(why, -ENOMEM, "no memory for a job of world %u", job->world);
         goto fail;
     }
     rc = deliver->terms(feed->batch, job->world, request->batch, &job->terms, why);
     if (rc < 0)
         goto fail;
-    if (job->skip && job->world != 1 && !job->terms.alone) {
+    if (job->slow == CONFIG_SLOW_SKIP && job->world != 1 && !job->terms.alone) {
         rc = problem_set(why, -EINVAL,
                          "slow: skip is only for world 1 or `deliver: each`, not for world %u: ranks would get unequal steps",
                          job->world);
@@ -169,18 +186,66 @@ void job_destroy(struct job *job)
 {
     if (!job)
         return;
+    queue_fini(&job->queue);
     free(job->local);
     free(job->ranks);
     free(job->left);
     free(job);
 }
 
-int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struct problem *why)
+int job_reserve_left(struct job *job)
+{
+    uint32_t room = job->n_left + job->n_consumers + 1;
+    struct job_left *left;
+
+    if (room <= job->left_room)
+        return 0;
+    room += room / 2;
+    left = realloc(job->left, room * sizeof(*left));
+    if (!left)
+        return -ENOMEM;
+    job->left = left;
+    job->left_room = room;
+    return 0;
+}
+
+struct job_left *job_left(const struct job *job, uint32_t rank, uint32_t replica)
+{
+    for (uint32_t i = 0; i < job->n_left; i++)
+        if (job->left[i].rank == rank && job->left[i].replica == replica)
+            return &job->left[i];
+    return NULL;
+}
+
+void job_leave(struct job *job, const struct job_left *where)
+{
+    struct job_left *left = job_left(job, where->rank, where->replica);
+
+    if (!left) {
+        assert(job->n_left < job->left_room);
+        left = &job->left[job->n_left++];
+    }
+    *left = *where;
+}
+
+bool job_rearmost(const struct job *job, struct place *out)
+{
+    bool any = false;
+
+    for (uint32_t r = 0; r < job->world; r++)
+        for (const struct consumer *c = job->ranks[r]; c; c = c->twin)
+            if (!any || job_before(c->at, *out)) {
+                *out = c->at;
+                any = true;
+            }
+    return any;
+}
+
+int job_agrees(const struct job *job, const struct pf_ctl_attach *request, uint64_t seed, struct problem *why)
 {
     struct deliver_terms terms;
-    uint64_t seed = request->flags & PF_ATTACH_SEED ? request->seed : job->feed->config->seed;
     uint64_t epochs = request->epochs ? request->epochs : (uint64_t)job->feed->config->epochs;
-    bool skip = request->slow ? request->slow == PF_SLOW_SKIP : job->feed->config->slow == CONFIG_SLOW_SKIP;
+    int slow = slow_of(request, job->feed->config);
     int rc;
 
     if (request->world != job->world)
@@ -201,9 +266,9 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struc
     if (strcmp(request->local_ranks, job->local_text) != 0)
         return problem_set(why, -EINVAL, "job '%s' has local_ranks '%s', this rank says '%s'; " AGREE, job->name, job->local_text,
                            request->local_ranks);
-    if (skip != job->skip)
-        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; " AGREE, job->name,
-                           job->skip ? "skip" : "block", skip ? "skip" : "block");
+    if (slow != job->slow)
+        return problem_set(why, -EINVAL, "job '%s' has slow: %s, this rank says %s; " AGREE, job->name, job_slow_word(job->slow),
+                           job_slow_word(slow));
     return 0;
 }
 

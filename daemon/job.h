@@ -19,6 +19,20 @@ struct place { /* a rank's next step */
     uint64_t epoch, step;
 };
 
+struct queue {           /* queue.h */
+    struct place next;   /* nobody had it yet */
+    struct place *again; /* those that somebody ended without returning: n_again of room */
+    uint32_t n_again, room;
+};
+
+/* Where a rank that has gone stood: nothing up to `low` is missing, nothing from `high` on was taken. Between them is what it held. */
+struct job_left {
+    uint32_t rank, replica;
+    struct place low, high;
+};
+
+#define JOB_STEPS 15 /* the last ones are remembered, for their median */
+
 struct job {
     struct job *next; /* in its feed */
     struct feed *feed;
@@ -32,13 +46,26 @@ struct job {
     uint64_t spans;   /* slots that an epoch touches: ceil(steps * G / slot_rows) */
     uint32_t slot_rows;
     uint64_t seed, run, epochs; /* epochs 0: for ever */
-    bool skip, peek;
-    bool started;            /* all local ranks, and the feed's gang, were there */
+    int slow;                   /* enum config_slow */
+    bool peek;
+    bool started;            /* all local ranks, and the feed's gang, were there; or a rank of it has reconnected */
+    bool resumed;            /* made by a rank that had reconnected: `start` is where that one stood */
+    struct place start;      /* of all ranks */
     uint8_t *local;          /* world: this rank lives on this host */
-    struct consumer **ranks; /* world: attached, or NULL */
-    struct place *left;      /* world: where a vacant rank stood */
-    uint32_t n_attached, n_local;
-    uint32_t max_held; /* the largest of its ranks */
+    struct consumer **ranks; /* world: attached (with its replicas behind it: consumer.twin), or NULL */
+    struct job_left *left;   /* n_left of left_room */
+    uint32_t n_left, left_room;
+    uint32_t n_attached, n_local; /* ranks */
+    uint32_t n_consumers;
+    uint64_t seeks; /* that were asked for, each by the first rank that did */
+    struct place sought;
+    struct queue queue; /* deliver: first */
+    bool parked;        /* park.c */
+    bool stalls;        /* others wait for it, and it cannot be parked */
+    uint64_t n_steps;
+    int64_t step_ns[JOB_STEPS];           /* a ring */
+    uint64_t rows_filled, rows_delivered; /* filled: asked for by one of its ranks first */
+    uint32_t max_held;                    /* the largest of its ranks */
     char local_text[PF_RANKS_TEXT];
 };
 
@@ -54,12 +81,22 @@ struct range {
 };
 
 /* Fits the request to the feed, or says what does not fit and what would. */
-int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, struct problem *why);
+int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_ctl_attach *request, uint64_t seed,
+               struct problem *why);
 void job_destroy(struct job *job);
+const char *job_slow_word(int slow); /* as the configuration has it */
+/* Room to remember one rank more when it leaves. */
+int job_reserve_left(struct job *job);
+/* NULL: that one was never there, or is. */
+struct job_left *job_left(const struct job *job, uint32_t rank, uint32_t replica);
+/* That one stood there when it left; there is room. */
+void job_leave(struct job *job, const struct job_left *where);
+/* The place of the attached rank that is furthest behind; false: there is none. */
+bool job_rearmost(const struct job *job, struct place *out);
 /* The user's job of that name, or NULL; private ones (name "") are never found. */
 struct job *job_find(const struct feed *feed, uid_t uid, const char *name);
 /* Whether a further rank's request agrees with the job's terms; -EINVAL with both values. */
-int job_agrees(const struct job *job, const struct pf_ctl_attach *request, struct problem *why);
+int job_agrees(const struct job *job, const struct pf_ctl_attach *request, uint64_t seed, struct problem *why);
 
 struct range job_range(const struct job *job, uint32_t rank, struct place place);
 struct place job_after(const struct job *job, struct place place); /* the step after */

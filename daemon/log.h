@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Log lines on stderr, in the journal's "<level>" form when stderr is the journal. Any thread of pfeedd; one write(2) a line. */
+/* Log lines on stderr, in the journal's "<level>" form when stderr is the journal. Any thread of pfeedd; one write(2) a line. A
+ * line never waits for whoever reads a pipe, a socket or a terminal: one that is not taken is lost, and counted. */
 #ifndef PFEED_LOG_H
 #define PFEED_LOG_H
 
@@ -7,7 +8,7 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-void log_init(enum log_level level);
+void log_init(enum log_level level); /* before other threads start; once more where stderr has become another */
 int log_level_parse(const char *word, enum log_level *level); /* 0 or -EINVAL */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -62,13 +62,13 @@ void loop_remove(struct loop *loop, struct watch *watch)
             loop->events[i].data.ptr = NULL;
 }
 
-int loop_turn(struct loop *loop, int block)
+int loop_turn(struct loop *loop, int timeout_ms)
 {
-    int n = epoll_wait(loop->epoll, loop->events, EVENTS, block ? -1 : 0);
+    int n = epoll_wait(loop->epoll, loop->events, EVENTS, timeout_ms);
 
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
-    if (block)
+    if (timeout_ms != 0)
         loop->turns++;
     loop->n_events = n;
     for (int i = 0; i < loop->n_events; i++) {

@@ -19,8 +19,8 @@ int loop_add(struct loop *loop, struct watch *watch, uint32_t extra);
 int loop_modify(struct loop *loop, struct watch *watch, uint32_t extra);
 /* Safe within any callback, also for a watch whose event is still to come in this turn. */
 void loop_remove(struct loop *loop, struct watch *watch);
-/* One epoll_wait and its callbacks; block 0 returns at once. 0 or -errno. */
-int loop_turn(struct loop *loop, int block);
+/* One epoll_wait and its callbacks; timeout_ms as its own: 0 returns at once, -1 waits. 0 or -errno. */
+int loop_turn(struct loop *loop, int timeout_ms);
 uint64_t loop_turns(const struct loop *loop); /* times it woke from sleep */
 
 #endif

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* pfeedd: options, start, the main loop, the end. What runs when: configuration, workers, socket; then turns of the loop until
+/* pfeedd: start, the main loop, the end. What runs when: configuration, workers, socket; then turns of the loop until
  * SIGTERM, SIGINT or `pfeedctl stop`. Samples are listed and memory is made by chores (reload.c) while the loop runs already;
  * READY is said after that. */
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
 #include <grp.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,112 +18,15 @@
 #include "config.h"
 #include "memory.h"
 #include "notify.h"
+#include "options.h"
 #include "reload.h"
 #include "server.h"
 #include "socket.h"
+#include "state.h"
 
-#define EXIT_USAGE     2
-#define EXIT_CONFIG    78 /* sysexits.h: the configuration, or more memory than there is */
-#define STOP_MS        1500
-#define DEFAULT_CONFIG "/etc/pfeed/pfeed.yaml"
-
-struct options {
-    const char *config, *socket;
-    bool check, dump, user;
-    enum log_level level;
-};
-
-/* One row an option: parser and --help. */
-static const struct {
-    const char *name, *argument, *help;
-    int has, letter;
-} option_rows[] = {
-    { "config", "FILE", "the configuration; default " DEFAULT_CONFIG ", with --user ~/.config/pfeed/pfeed.yaml",
-      required_argument, 'c' },
-    { "check", "[FILE]",
-      "read the configuration and open its sources, print every error and warning, and end: 78 where there are errors",
-      optional_argument, 'C' },
-    { "dump-config", NULL, "print every value in force and where it comes from, and end", no_argument, 'd' },
-    { "user", NULL, "run for one user: socket and configuration in the user's own folders", no_argument, 'u' },
-    { "socket", "PATH",
-      "the control socket; default " SOCKET_FOLDER "/pfeedd.sock, with --user $XDG_RUNTIME_DIR/pfeed/pfeedd.sock",
-      required_argument, 's' },
-    { "log-level", "LEVEL", "error, warn, info (default) or debug", required_argument, 'l' },
-    { "version", NULL, "print the version and end", no_argument, 'V' },
-    { "help", NULL, "print this and end", no_argument, 'h' },
-};
-#define N_OPTIONS (sizeof(option_rows) / sizeof(option_rows[0]))
-
-static void print_help(void)
-{
-    printf("pfeedd: reads and preprocesses training data once, and keeps ready batches in shared memory for all trainers of this "
-           "host\n\n"
-           "usage: pfeedd [OPTION]...\n\n");
-    for (size_t i = 0; i < N_OPTIONS; i++) {
-        char left[40];
-
-        snprintf(left, sizeof(left), "--%s%s%s", option_rows[i].name, option_rows[i].argument ? " " : "",
-                 option_rows[i].argument ? option_rows[i].argument : "");
-        printf("  %-20s %s\n", left, option_rows[i].help);
-    }
-    printf("\nexit status: 0 stopped as asked, 1 a failure, 2 usage, 78 the configuration is wrong or asks for more memory than "
-           "there is\n"
-           "\nThe configuration (YAML):\n");
-    config_help(stdout);
-}
-
-/* 0 go on, 1 done, or -EINVAL. */
-static int parse_options(int argc, char **argv, struct options *options)
-{
-    struct option table[N_OPTIONS + 1] = { 0 };
-    int letter;
-
-    for (size_t i = 0; i < N_OPTIONS; i++)
-        table[i] = (struct option){ option_rows[i].name, option_rows[i].has, NULL, option_rows[i].letter };
-    while ((letter = getopt_long(argc, argv, "", table, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            options->config = optarg;
-            break;
-        case 'C':
-            options->check = true;
-            if (optarg)
-                options->config = optarg;
-            else if (optind < argc && argv[optind][0] != '-')
-                options->config = argv[optind++];
-            break;
-        case 'd':
-            options->dump = true;
-            break;
-        case 'u':
-            options->user = true;
-            break;
-        case 's':
-            options->socket = optarg;
-            break;
-        case 'l':
-            if (log_level_parse(optarg, &options->level) < 0) {
-                fprintf(stderr, "pfeedd: --log-level %s: it can be error, warn, info or debug\n", optarg);
-                return -EINVAL;
-            }
-            break;
-        case 'V':
-            printf("pfeedd %s\n", PFEED_VERSION);
-            return 1;
-        case 'h':
-            print_help();
-            return 1;
-        default:
-            fprintf(stderr, "see `pfeedd --help`\n");
-            return -EINVAL;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "pfeedd: '%s' is not an option; see `pfeedd --help`\n", argv[optind]);
-        return -EINVAL;
-    }
-    return 0;
-}
+#define EXIT_USAGE  2
+#define EXIT_CONFIG 78 /* sysexits.h: the configuration, or more memory than there is */
+#define STOP_MS     1500
 
 /* ---- start, run, end ------------------------------------------------------------------------------------------------ */
 
@@ -231,22 +132,32 @@ static int make_loop(struct daemon *daemon, struct watch *signals, struct watch 
     return chores_create(&daemon->chores, daemon->loop, why);
 }
 
+static int loop_timeout_ms(int64_t due_ns)
+{
+    const int64_t left_ms = due_ns ? (due_ns - feed_now_ns()) / 1000000 + 1 : -1;
+
+    return left_ms > INT_MAX ? INT_MAX : left_ms < 0 && due_ns ? 0 : (int)left_ms;
+}
+
 static int run(struct daemon *daemon)
 {
     int rc = 0;
 
     while (!daemon->stopping && rc == 0) {
+        int64_t due_ns = 0;
         bool again = false;
 
         for (uint32_t f = 0; f < daemon->n_feeds; f++) {
             struct feed *feed = daemon->feeds[f];
 
-            if (feed->dirty)
+            if (feed->dirty || (feed->due_ns && feed_now_ns() >= feed->due_ns))
                 feed_turn(feed);
             again |= feed_arm(feed) || feed->dirty;
+            if (feed->due_ns && (!due_ns || feed->due_ns < due_ns))
+                due_ns = feed->due_ns;
         }
         reload_reap(daemon);
-        rc = loop_turn(daemon->loop, !again); /* with `again`: only a look at what else has come */
+        rc = loop_turn(daemon->loop, again ? 0 : loop_timeout_ms(due_ns)); /* with `again`: only a look at what else has come */
     }
     return rc;
 }
@@ -259,61 +170,6 @@ static void raise_limits(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
-/* Where manifests are kept; NULL: nowhere. */
-static const char *state_folder(const struct config_daemon *config, bool user, char *path, size_t size)
-{
-    const char *state = getenv("STATE_DIRECTORY"), *home = getenv("HOME");
-
-    if (strcmp(config->state, "none") == 0)
-        return NULL;
-    if (strcmp(config->state, "auto") != 0)
-        return config->state;
-    if (state && *state)
-        return state;
-    if (!user)
-        return "/var/lib/pfeed";
-    state = getenv("XDG_STATE_HOME");
-    if (state && *state)
-        snprintf(path, size, "%s/pfeed", state);
-    else
-        snprintf(path, size, "%s/.local/state/pfeed", home ? home : "");
-    return path;
-}
-
-/* With the folders above it. 0 or -errno. */
-static int make_folders(const char *path)
-{
-    char part[512];
-
-    if (strlen(path) >= sizeof(part))
-        return -ENAMETOOLONG;
-    for (const char *slash = path; (slash = strchr(slash + 1, '/'));) {
-        snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
-        if (mkdir(part, 0700) != 0 && errno != EEXIST)
-            return -errno;
-    }
-    return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : -errno;
-}
-
-static void choose_state(struct daemon *daemon, bool user)
-{
-    static char path[512];
-    int rc;
-
-    daemon->state = state_folder(&daemon->config->daemon, user, path, sizeof(path));
-    if (daemon->state && daemon->state != path) { /* a configuration goes with the next reload */
-        snprintf(path, sizeof(path), "%s", daemon->state);
-        daemon->state = path;
-    }
-    rc = daemon->state ? make_folders(daemon->state) : 0;
-    if (rc < 0) {
-        log_warn("no folder for state: cannot make %s: %s; sources are listed anew at each start, unless `daemon: state` names "
-                 "another (or says none)",
-                 daemon->state, strerror(-rc));
-        daemon->state = NULL;
     }
 }
 
@@ -382,7 +238,7 @@ static int serve(struct daemon *daemon, const struct options *options)
     bool inherited = fd >= 0, clean;
 
     raise_limits();
-    choose_state(daemon, options->user);
+    daemon->state = state_choose(&daemon->config->daemon, options->user);
     if (rc == 0 && !inherited)
         rc = socket_path(options->socket, options->user, path, sizeof(path), &why);
     if (rc == 0 && *path) /* also of a socket from systemd: nobody may take its path over while we serve it */
@@ -423,33 +279,19 @@ static int serve(struct daemon *daemon, const struct options *options)
     return rc;
 }
 
-static const char *default_config(const struct options *options, char *path, size_t size)
-{
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-
-    if (!options->user)
-        return DEFAULT_CONFIG;
-    if (config && *config)
-        snprintf(path, size, "%s/pfeed/pfeed.yaml", config);
-    else
-        snprintf(path, size, "%s/.config/pfeed/pfeed.yaml", home ? home : "");
-    return path;
-}
-
 int main(int argc, char **argv)
 {
     struct options options = { .level = LOG_INFO };
     struct config *config = NULL;
     char path[512];
-    int rc = parse_options(argc, argv, &options);
+    int rc = options_parse(argc, argv, &options);
 
     if (rc != 0)
         return rc < 0 ? EXIT_USAGE : 0;
     log_init(options.level);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* EFBIG, which can be told, comes instead */
-    if (!options.config)
-        options.config = default_config(&options, path, sizeof(path));
+    options.config = options_config(&options, path, sizeof(path));
     rc = config_load(&config, options.config);
     if (rc < 0) {
         log_error("no memory for the configuration");

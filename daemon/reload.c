@@ -13,165 +13,16 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "chore.h"
-#include "consumer.h"
-#include "memory.h"
 #include "notify.h"
+#include "reload_change.h"
 
 #define STATUS_FIRST_MS 100
 #define STATUS_MS       500
 
-struct change {
-    struct chore chore;
-    struct daemon *daemon;
-    struct reload_ask ask;
-    struct config *config;
-    bool first;              /* the daemon starts */
-    struct memory_plan plan; /* also: the new set, in the configuration's order; a kept feed is RUNNING, a new one OPENING */
-    uint32_t n_ending;
-    struct feed **ending; /* no longer in daemon->feeds */
-    struct source_progress progress;
-    const char *listing;          /* atomic: name of the feed that is being listed */
-    struct watch timer;           /* says how far it is */
-    FILE *errors, *report, *gone; /* gone: names of feeds that have ended already */
-    char *errors_text, *report_text, *gone_text;
-    size_t errors_size, report_size, gone_size;
-    int rc;
-};
-
-/* A retired feed that ends by itself. */
-struct ending {
-    struct chore chore;
-    struct ending *next;
-    struct daemon *daemon;
-    struct feed *feed;
-};
-
-/* ---- listing: on the chore's thread ----------------------------------------------------------------------------------- */
-
-static struct feed *running_feed(const struct daemon *daemon, const char *name)
-{
-    for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        if (daemon->feeds[f]->state == FEED_RUNNING && strcmp(daemon->feeds[f]->config->name, name) == 0)
-            return daemon->feeds[f];
-    return NULL;
-}
-
-/* Whether the running feed may stay as it is; says why not. */
-static bool stays(struct change *change, const struct feed *old, const struct config_feed *config)
-{
-    char *changes = old ? config_feed_changes(old->config, config) : NULL;
-    bool same = changes && !*changes;
-
-    if (!old && !change->first)
-        fprintf(change->report, "feed '%s' is new\n", config->name);
-    else if (changes && *changes)
-        fprintf(change->report, "feed '%s' has changed, for new jobs:\n%s", config->name, changes);
-    free(changes);
-    if (same && old->remake) {
-        fprintf(change->report, "feed '%s' is made again, for new jobs: it had %u slots fewer\n", config->name, old->slots_short);
-        return false;
-    }
-    if (same && change->ask.rescan && (!*change->ask.feed || strcmp(change->ask.feed, config->name) == 0)) {
-        fprintf(change->report, "feed '%s' is listed anew, for new jobs\n", config->name);
-        return false;
-    }
-    return same;
-}
-
-/* A feed whose classes come from one that has changed is made anew, too; until there is no such feed left. */
-static void follow_classes(struct change *change)
-{
-    bool any = true;
-
-    while (any) {
-        any = false;
-        for (uint32_t f = 0; f < change->plan.n_feeds; f++) {
-            const struct config_feed *config = &change->config->feeds[f];
-            const struct config_feed *other = config_feed_find(change->config, config->classes_of ? config->classes_of : "");
-
-            if (!change->plan.feeds[f] || !other || change->plan.feeds[other - change->config->feeds])
-                continue;
-            fprintf(change->report, "feed '%s' takes its classes from '%s', which has changed\n", config->name, other->name);
-            change->plan.feeds[f] = NULL;
-            any = true;
-        }
-    }
-}
-
-static int open_all(struct change *change)
-{
-    const struct feeds_env env = { .config = change->config,
-                                   .feeds = change->plan.feeds,
-                                   .state = change->daemon->state,
-                                   .rescan = change->ask.rescan ? change->ask.feed : NULL,
-                                   .progress = &change->progress,
-                                   .listing = &change->listing };
-
-    if (change->config->no_memory) /* parts of it may be missing */
-        return config_report(change->config, change->errors);
-    for (uint32_t f = 0; f < change->plan.n_feeds && change->config->n_errors == 0; f++) {
-        struct feed *old = running_feed(change->daemon, change->config->feeds[f].name);
-
-        if (stays(change, old, &change->config->feeds[f]))
-            change->plan.feeds[f] = old;
-    }
-    follow_classes(change);
-    if (change->first || change->config->n_errors == 0)
-        feeds_open(&env);
-    return config_report(change->config, change->errors);
-}
-
-static void list(struct chore *chore)
-{
-    struct change *change = (struct change *)chore;
-    const struct daemon *daemon = change->daemon;
-
-    if (!change->config)
-        change->rc = config_load(&change->config, daemon->config->files[0]);
-    if (change->rc < 0)
-        return;
-    change->plan.n_feeds = change->config->n_feeds;
-    change->plan.feeds = calloc(change->config->n_feeds + 1, sizeof(*change->plan.feeds));
-    change->plan.slots = calloc(change->config->n_feeds + 1, sizeof(*change->plan.slots));
-    change->ending = calloc(daemon->n_feeds + 1, sizeof(*change->ending));
-    if (change->plan.feeds && change->plan.slots && change->ending)
-        change->rc = open_all(change);
-    else
-        change->rc = -ENOMEM;
-}
-
 /* ---- the end of a change ---------------------------------------------------------------------------------------------- */
 
-static void destroy(struct change *change)
-{
-    for (uint32_t f = 0; f < change->plan.n_feeds; f++)
-        if (change->plan.feeds && change->plan.feeds[f] && change->plan.feeds[f]->state == FEED_OPENING)
-            feed_destroy(change->plan.feeds[f]);
-    for (uint32_t f = 0; f < change->n_ending; f++)
-        feed_destroy(change->ending[f]);
-    if (change->timer.fd >= 0) {
-        loop_remove(change->daemon->loop, &change->timer);
-        close(change->timer.fd);
-    }
-    if (change->errors)
-        fclose(change->errors);
-    if (change->report)
-        fclose(change->report);
-    if (change->gone)
-        fclose(change->gone);
-    free(change->gone_text);
-    free(change->errors_text);
-    free(change->report_text);
-    free(change->plan.feeds);
-    free(change->plan.slots);
-    free(change->ending);
-    config_destroy(change->config);
-    free(change);
-}
-
 /* The sentence of the status, when nothing special is going on. */
-static void say(struct daemon *daemon)
+void reload_say(struct daemon *daemon)
 {
     uint32_t fewer = 0;
 
@@ -199,10 +50,10 @@ static void end(struct change *change)
     if (change->rc < 0 && !*report) /* where memory is short, so may be that for the words */
         report = strerror(-change->rc);
     daemon->change = NULL;
-    say(daemon);
+    reload_say(daemon);
     if (change->ask.ended)
         change->ask.ended(change->ask.context, change->rc, report);
-    destroy(change);
+    reload_change_destroy(change);
 }
 
 /* ---- making: on the chore's thread ------------------------------------------------------------------------------------ */
@@ -395,7 +246,7 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
     change = calloc(1, sizeof(*change));
     if (!change)
         return problem_set(why, -ENOMEM, "no memory for a change");
-    change->chore = (struct chore){ .run = list, .done = listed };
+    change->chore = (struct chore){ .run = reload_list, .done = listed };
     change->daemon = daemon;
     change->progress.most_bytes = daemon->budget;
     change->ask = *ask;
@@ -410,7 +261,7 @@ int reload_begin(struct daemon *daemon, const struct reload_ask *ask, struct pro
         rc = start_timer(change);
     if (rc < 0) {
         change->config = NULL;
-        destroy(change);
+        reload_change_destroy(change);
         return problem_set(why, rc, "cannot begin a change: %s", strerror(-rc));
     }
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
@@ -427,55 +278,7 @@ void reload_forget(struct daemon *daemon, const void *context)
         daemon->change->ask.ended = NULL;
 }
 
-/* ---- retired feeds ---------------------------------------------------------------------------------------------------- */
-
-static void end_feed(struct chore *chore)
-{
-    struct ending *ending = (struct ending *)chore;
-
-    workers_pass(ending->daemon->workers, ending->feed);
-    feed_save(ending->feed);
-    feed_destroy(ending->feed);
-    ending->feed = NULL;
-}
-
-static void feed_ended(struct chore *chore)
-{
-    struct ending *ending = (struct ending *)chore, **link = &ending->daemon->endings;
-
-    while (*link != ending)
-        link = &(*link)->next;
-    *link = ending->next;
-    free(ending);
-}
-
-void reload_reap(struct daemon *daemon)
-{
-    if (daemon->change)
-        return;
-    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
-        struct feed *feed = daemon->feeds[f];
-        struct ending *ending;
-
-        if (feed->state != FEED_RETIRED || feed->consumers)
-            continue;
-        ending = calloc(1, sizeof(*ending));
-        if (!ending)
-            return; /* at a later turn */
-        log_info("feed '%s' as it was before the reload has ended", feed->config->name);
-        workers_forget(daemon->workers, feed);
-        daemon->feeds[f--] = daemon->feeds[--daemon->n_feeds];
-        *ending = (struct ending){
-            .chore = { .run = end_feed, .done = feed_ended }, .next = daemon->endings, .daemon = daemon, .feed = feed
-        };
-        daemon->endings = ending;
-        memory_count(daemon);
-        say(daemon);
-        chores_add(daemon->chores, &ending->chore);
-    }
-}
-
-/* ---- the daemon's end, and --check ------------------------------------------------------------------------------------ */
+/* ---- the daemon's end ---------------------------------------------------------------------------------------------- */
 
 void reload_cancel(struct daemon *daemon)
 {
@@ -486,38 +289,7 @@ void reload_cancel(struct daemon *daemon)
 void reload_destroy(struct daemon *daemon)
 {
     if (daemon->change)
-        destroy(daemon->change);
+        reload_change_destroy(daemon->change);
     daemon->change = NULL;
-    while (daemon->endings) {
-        struct ending *ending = daemon->endings;
-
-        daemon->endings = ending->next;
-        feed_destroy(ending->feed);
-        free(ending);
-    }
-}
-
-int reload_check(struct config *config, FILE *errors)
-{
-    struct daemon none = { .config = config };
-    struct change *change = calloc(1, sizeof(*change));
-    int rc = -ENOMEM;
-
-    if (change)
-        change->report = open_memstream(&change->report_text, &change->report_size);
-    if (!change || !change->report) {
-        fputs("no memory to check the configuration\n", errors);
-        free(change);
-        return rc;
-    }
-    change->daemon = &none;
-    change->config = config_ref(config);
-    change->first = true;
-    change->timer.fd = -1;
-    change->errors = errors;
-    list(&change->chore);
-    rc = change->rc;
-    change->errors = NULL;
-    destroy(change);
-    return rc;
+    reload_endings_destroy(daemon);
 }

@@ -117,7 +117,9 @@ static bool attach_sound(const struct pf_ctl_attach *request)
 {
     return text_ends(request->feed, sizeof(request->feed)) && text_ends(request->job, sizeof(request->job)) &&
            text_ends(request->local_ranks, sizeof(request->local_ranks)) && text_ends(request->start, sizeof(request->start)) &&
-           request->slow <= PF_SLOW_SKIP && !(request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK));
+           request->slow <= PF_SLOW_PARK &&
+           !(request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK | PF_ATTACH_RECONNECT | PF_ATTACH_ACCEPT_CHANGED)) &&
+           (!(request->flags & PF_ATTACH_RECONNECT) || pf_token_is(request->start));
 }
 
 /* What stands for the consumer's process, if that can be seen from here. */
@@ -213,6 +215,28 @@ static int on_why(struct connection *connection)
     return connection_send(connection, &reply, PF_CTL_TEXT, sizeof(reply), NULL, 0);
 }
 
+static int on_seek(struct connection *connection, const struct pf_ctl_seek *request)
+{
+    struct consumer *c = connection->consumer;
+    struct problem why = { "" };
+    struct pf_ctl_place reply;
+    struct place place;
+    int rc;
+
+    if (!c || !text_ends(request->where, sizeof(request->where)) || (request->flags & ~PF_ATTACH_ACCEPT_CHANGED))
+        return -EPROTO;
+    feed_turn(c->feed); /* what it returned comes first */
+    if (!connection->consumer)
+        return -ECONNRESET;
+    rc = consumer_seek(c, request, &place, &why);
+    if (rc < 0)
+        return connection_send_error(connection, rc, why.text);
+    log_info("consumer %llu (job '%s' rank %u) seeks to epoch %llu step %llu", (unsigned long long)c->id, c->job_name, c->rank,
+             (unsigned long long)place.epoch, (unsigned long long)place.step);
+    reply = (struct pf_ctl_place){ .epoch = place.epoch, .step = place.step };
+    return connection_send(connection, &reply, PF_CTL_PLACE, sizeof(reply), NULL, 0);
+}
+
 static int on_detach(struct connection *connection)
 {
     struct consumer *consumer = connection->consumer;
@@ -256,7 +280,7 @@ static int on_stat(struct connection *connection, const struct pf_ctl_stat *requ
 
     if (!text_ends(request->feed, sizeof(request->feed)) || connection->stat_busy)
         return -EPROTO;
-    if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_ERRORS)
+    if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_JOBS)
         return connection_send_error(connection, -EOPNOTSUPP, "this pfeedd does not know what was asked for; is pfeedctl newer?");
     if (*request->feed && find_to_look(connection, request->feed, &feed, &sent) < 0)
         return sent;
@@ -354,13 +378,15 @@ int request_handle(struct connection *connection, const void *message, size_t si
         connection_send_error(connection, -EPROTO, text);
         return -ECONNABORTED;
     }
-    if (connection->attached_once && head->type != PF_CTL_WHY && head->type != PF_CTL_DETACH)
+    if (connection->attached_once && head->type != PF_CTL_WHY && head->type != PF_CTL_SEEK && head->type != PF_CTL_DETACH)
         return -EPROTO;
     switch (head->type) {
     case PF_CTL_ATTACH:
         return size == sizeof(struct pf_ctl_attach) ? on_attach(connection, message) : -EPROTO;
     case PF_CTL_WHY:
         return size == sizeof(*head) ? on_why(connection) : -EPROTO;
+    case PF_CTL_SEEK:
+        return size == sizeof(struct pf_ctl_seek) ? on_seek(connection, message) : -EPROTO;
     case PF_CTL_DETACH:
         return size == sizeof(*head) ? on_detach(connection) : -EPROTO;
     case PF_CTL_STAT:

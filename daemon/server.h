@@ -26,7 +26,7 @@ struct daemon {
     uint32_t n_feeds;
     struct feed **feeds;    /* those of the configuration, in its order, then the retired ones */
     struct change *change;  /* reload.c: the change in progress, or NULL */
-    struct ending *endings; /* reload.c: retired feeds that are being given back */
+    struct ending *endings; /* reload_ending.c: retired feeds that are being given back */
     const char *state;      /* folder of manifests, or NULL */
     enum segment_kind shm;
     uint64_t budget, used; /* bytes */

@@ -201,7 +201,7 @@ static int set_key(struct feed *feed, struct slot *slot, uint64_t seed, uint64_t
     return 0;
 }
 
-int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range)
+int slot_begin(struct feed *feed, struct slot *slot, struct job *job, const struct range *range)
 {
     int rc = set_key(feed, slot, job->seed, range->epoch, range->index);
 
@@ -210,6 +210,7 @@ int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, cons
     mark_wanted(feed, slot, job);
     assert(covers(slot, range));
     open_claims(feed, slot);
+    job->rows_filled += slot->n_rows;
     return 0;
 }
 

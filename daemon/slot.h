@@ -43,7 +43,7 @@ bool slot_held_back(const struct feed *feed, const struct consumer *c, const str
 /* A slot to fill for c's range, `ahead` slots ahead of what c takes next; NULL: none can be had now. See slot_obtain.c. */
 struct slot *slot_obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead);
 /* FREE -> FILLING for everybody who still wants rows of that key; the caller wakes the workers. */
-int slot_begin(struct feed *feed, struct slot *slot, const struct job *job, const struct range *range);
+int slot_begin(struct feed *feed, struct slot *slot, struct job *job, const struct range *range);
 /* FREE -> FILLING with all rows of the feed's own order, for nobody yet (`warm: yes`). */
 int slot_begin_warm(struct feed *feed, struct slot *slot, uint64_t index);
 /* FILLING -> READY if the last row is in. */

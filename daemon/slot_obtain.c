@@ -69,7 +69,8 @@ static bool only_skippers(const struct feed *feed, const struct slot *slot, cons
 
         if (!slot_pinned(feed, c, c->untaken, slot) && !slot_pinned(feed, c, c->at, slot))
             continue;
-        if (c == asker || !c->job->skip || !slot_wants(c, c->untaken, slot->seed, slot->epoch, slot->index, &first, &last))
+        if (c == asker || c->job->slow != CONFIG_SLOW_SKIP ||
+            !slot_wants(c, c->untaken, slot->seed, slot->epoch, slot->index, &first, &last))
             return false;
         if (job_over(c->job, job_after(c->job, (struct place){ slot->epoch, last })))
             return false;
@@ -97,7 +98,7 @@ static struct slot *take_from_skippers(struct feed *feed, struct consumer *asker
     bool any = false;
 
     for (const struct consumer *c = feed->consumers; c; c = c->next)
-        any |= c->state == CONSUMER_ATTACHED && c->job->skip && c != asker;
+        any |= c->state == CONSUMER_ATTACHED && c->job->slow == CONFIG_SLOW_SKIP && c != asker;
     if (!any)
         return NULL;
     think_back(feed);
@@ -144,7 +145,7 @@ bool slot_held_back(const struct feed *feed, const struct consumer *c, const str
     for (const struct consumer *o = feed->consumers; o; o = o->next) {
         uint64_t theirs;
 
-        if (o->job == c->job || !consumer_runs(o) || o->job->skip || o->job->seed != c->job->seed ||
+        if (o->job == c->job || !consumer_runs(o) || o->job->slow == CONFIG_SLOW_SKIP || o->job->seed != c->job->seed ||
             o->job->spans != c->job->spans || job_over(o->job, consumer_untaken(o)))
             continue;
         theirs = ordinal(o, consumer_untaken(o));

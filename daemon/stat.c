@@ -8,6 +8,7 @@
 
 #include "config_table.h"
 #include "consumer.h"
+#include "group.h"
 #include "server.h"
 
 struct reply {
@@ -188,6 +189,7 @@ static void about_consumers(const struct feed *feed, struct reply *reply)
         row->held = consumer_held(c);
         row->max_held = c->max_held;
         row->state = c->state == CONSUMER_QUARANTINED       ? PF_CONSUMER_QUARANTINED
+                     : c->job->parked                       ? PF_CONSUMER_PARKED
                      : !c->job->started                     ? PF_CONSUMER_WAITING
                      : job_over(c->job, c->at) && !c->n_out ? PF_CONSUMER_ENDED
                                                             : PF_CONSUMER_RUNNING;
@@ -205,6 +207,74 @@ static void about_consumers(const struct feed *feed, struct reply *reply)
             continue;
         row->wait_ns = __atomic_load_n(&c->returns->wait_ns, __ATOMIC_RELAXED);
         row->waits = __atomic_load_n(&c->returns->waits, __ATOMIC_RELAXED);
+    }
+}
+
+static const char *job_state(const struct feed *feed, const struct job *job)
+{
+    bool over = true;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        over &= c->job != job || (job_over(job, c->at) && c->n_out == 0);
+    return job->parked ? "parked" : !job->started ? "waiting" : over ? "ended" : job->stalls ? "stalling" : "running";
+}
+
+/* The others of its group, and what is decoded for all of them per row that they get. */
+static void about_group(const struct feed *feed, const struct job *job, struct pf_row_job *row)
+{
+    uint64_t filled = 0, delivered = 0;
+    size_t at = 0;
+
+    row->group = group_number(feed, job);
+    for (const struct job *other = feed->jobs; other; other = other->next) {
+        if (group_number(feed, other) != row->group)
+            continue;
+        filled += other->rows_filled;
+        delivered += other->rows_delivered;
+        if (other != job && at < sizeof(row->shares))
+            at += (size_t)snprintf(row->shares + at, sizeof(row->shares) - at, "%s%s", at ? ", " : "",
+                                   *other->name ? other->name : "(private)");
+    }
+    row->decoded_ppm = delivered ? filled * 1000000 / delivered : 0;
+}
+
+static void about_jobs(const struct feed *feed, struct reply *reply)
+{
+    for (const struct job *job = feed->jobs; job; job = job->next) {
+        struct pf_row_job *row = next_row(reply);
+        struct place rear = job->start, front = job->start;
+
+        if (!row)
+            continue;
+        copy(row->feed, sizeof(row->feed), feed->config->name);
+        copy(row->job, sizeof(row->job), job->name);
+        copy(row->state, sizeof(row->state), job_state(feed, job));
+        copy(row->slow, sizeof(row->slow), job_slow_word(job->slow));
+        copy(row->local_ranks, sizeof(row->local_ranks), job->local_text);
+        about_group(feed, job, row);
+        job_rearmost(job, &rear);
+        for (const struct consumer *c = feed->consumers; c; c = c->next)
+            if (c->job == job && job_before(front, c->at))
+                front = c->at;
+        row->seed = job->seed;
+        row->run = job->run;
+        row->epochs = job->epochs;
+        row->start_epoch = job->start.epoch;
+        row->start_step = job->start.step;
+        row->epoch = rear.epoch;
+        row->step = rear.step;
+        row->front_epoch = front.epoch;
+        row->front_step = front.step;
+        row->steps = job->steps;
+        row->rows_filled = job->rows_filled;
+        row->rows_delivered = job->rows_delivered;
+        row->uid = job->uid;
+        row->world = job->world;
+        row->ranks = job->n_attached;
+        row->local = job->n_local;
+        row->consumers = job->n_consumers;
+        row->batch = job->terms.batch;
+        row->world_batch = (uint32_t)job->terms.stride;
     }
 }
 
@@ -237,6 +307,8 @@ static size_t row_size(uint32_t what)
         return sizeof(struct pf_row_slot);
     case PF_STAT_CONSUMERS:
         return sizeof(struct pf_row_consumer);
+    case PF_STAT_JOBS:
+        return sizeof(struct pf_row_job);
     default:
         return sizeof(struct pf_row_error);
     }
@@ -256,6 +328,9 @@ static void about(struct feed *feed, uint32_t what, struct reply *reply)
         break;
     case PF_STAT_ERRORS:
         about_errors(feed, reply);
+        break;
+    case PF_STAT_JOBS:
+        about_jobs(feed, reply);
         break;
     }
 }

@@ -100,6 +100,7 @@ struct pf_ctl_attached {
     char version[32];            /* of the daemon */
     uint64_t seed;               /* of the order and the augmentations */
     struct pf_prints prints;     /* of what is fed: the token's */
+    uint64_t epochs;             /* the job's end; 0: it has none */
 };
 PF_PIN(pf_ctl_attached, batch, 56);
 PF_PIN(pf_ctl_attached, consumer, 8);
@@ -114,7 +115,8 @@ PF_PIN(pf_ctl_attached, spin_ns, 68);
 PF_PIN(pf_ctl_attached, version, 72);
 PF_PIN(pf_ctl_attached, seed, 104);
 PF_PIN(pf_ctl_attached, prints, 112);
-PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 136, "pf_ctl_attached");
+PF_PIN(pf_ctl_attached, epochs, 136);
+PF_STATIC_ASSERT(sizeof(struct pf_ctl_attached) == 144, "pf_ctl_attached");
 
 /* where: a token, "epoch:E" or "restart". Every rank of the job asks the same, each at its own time; what was granted and not
  * taken is void when the answer comes, what is held stays held. */
@@ -176,7 +178,14 @@ PF_PIN(pf_ctl_report, more, 12);
 PF_PIN(pf_ctl_report, text, 16);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_report) == 4096, "pf_ctl_report");
 
-enum pf_stat_what { PF_STAT_DAEMON = 1, PF_STAT_FEEDS = 2, PF_STAT_SLOTS = 3, PF_STAT_CONSUMERS = 4, PF_STAT_ERRORS = 5 };
+enum pf_stat_what {
+    PF_STAT_DAEMON = 1,
+    PF_STAT_FEEDS = 2,
+    PF_STAT_SLOTS = 3,
+    PF_STAT_CONSUMERS = 4,
+    PF_STAT_ERRORS = 5,
+    PF_STAT_JOBS = 6
+};
 
 struct pf_ctl_stat {
     struct pf_ctl_head head;
@@ -251,7 +260,13 @@ struct pf_row_slot { /* PF_STAT_SLOTS */
     } holders[PF_HOLDERS];
 };
 
-enum pf_consumer_state { PF_CONSUMER_WAITING = 0, PF_CONSUMER_RUNNING = 1, PF_CONSUMER_ENDED = 2, PF_CONSUMER_QUARANTINED = 3 };
+enum pf_consumer_state {
+    PF_CONSUMER_WAITING = 0,
+    PF_CONSUMER_RUNNING = 1,
+    PF_CONSUMER_ENDED = 2,
+    PF_CONSUMER_QUARANTINED = 3,
+    PF_CONSUMER_PARKED = 4,
+};
 
 struct pf_row_consumer { /* PF_STAT_CONSUMERS */
     char feed[PF_FEED_NAME], job[PF_JOB_NAME];
@@ -268,6 +283,26 @@ struct pf_row_consumer { /* PF_STAT_CONSUMERS */
 #define PF_COUNTER_consumer(name)
 };
 
+struct pf_row_job { /* PF_STAT_JOBS */
+    char feed[PF_FEED_NAME], job[PF_JOB_NAME];
+    char state[16];                  /* "waiting", "running", "stalling", "parked", "ended" */
+    char slow[8];                    /* "park", "block", "skip" */
+    char shares[256];                /* the jobs that it shares slots with, or "" */
+    char local_ranks[PF_RANKS_TEXT]; /* of a job that spans hosts; "": all are here */
+    uint64_t seed, run, epochs;      /* epochs 0: for ever */
+    uint64_t start_epoch, start_step;
+    uint64_t epoch, step;             /* the next step of the rank that is furthest behind */
+    uint64_t front_epoch, front_step; /* and of the one that is furthest ahead */
+    uint64_t steps;                   /* of an epoch */
+    uint64_t rows_filled;             /* that were asked for by this job first */
+    uint64_t rows_delivered;
+    uint64_t decoded_ppm;              /* rows filled for all jobs of its group per million rows delivered to them */
+    uint32_t uid, world, ranks, local; /* ranks: attached; local: that live on this host */
+    uint32_t consumers;                /* attached: more than ranks where there are replicas */
+    uint32_t batch, world_batch;       /* b, G */
+    uint32_t group;                    /* jobs of one group share slots */
+};
+
 struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
     char feed[PF_FEED_NAME];
     char where[256], reason[256];
@@ -278,16 +313,20 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 #undef PF_COUNTER_consumer
 
 PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
-PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1248, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1256, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
+PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 800, "pf_row_job");
+PF_PIN(pf_row_job, state, 128);
+PF_PIN(pf_row_job, seed, 664);
+PF_PIN(pf_row_job, uid, 768);
 PF_PIN(pf_row_daemon, pid, 560);
 PF_PIN(pf_row_daemon, wakeups, 624);
 PF_PIN(pf_row_feed, samples, 1064);
 PF_PIN(pf_row_feed, batch, 1088);
 PF_PIN(pf_row_feed, rows_filled, 1128);
-PF_PIN(pf_row_feed, prints, 1224);
+PF_PIN(pf_row_feed, prints, 1232);
 PF_PIN(pf_row_slot, slot, 64);
 PF_PIN(pf_row_slot, holders, 128);
 PF_PIN(pf_row_consumer, consumer, 384);
@@ -297,7 +336,7 @@ PF_PIN(pf_row_error, id, 576);
 
 #define PF_ROWS_FIT(type) ((PF_CTL_MAX - sizeof(struct pf_ctl_rows)) / sizeof(struct type))
 PF_STATIC_ASSERT(PF_ROWS_FIT(pf_row_daemon) >= 1 && PF_ROWS_FIT(pf_row_feed) >= 1 && PF_ROWS_FIT(pf_row_slot) >= 1 &&
-                     PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1,
+                     PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_job) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1,
                  "a row fits into a message");
 
 #endif

@@ -145,7 +145,7 @@ PF_STATIC_ASSERT(sizeof(struct pf_slot) == 64, "pf_slot");
 /* ---- lane ----------------------------------------------------------------------------------------------------------- */
 
 #define PF_GRANT_LAST_OF_EPOCH 1u /* this rank's last step of the epoch */
-#define PF_GRANT_LAST          2u /* and the job's last: PFEED_END follows */
+#define PF_GRANT_LAST          2u /* and the job's last: PFEED_END follows. With rows 0 there is no batch: it says only that */
 
 /*
  * "Rows row .. row+rows-1 of slot s, epoch e, step k are yours until you return `number`." Numbers count from 0 for each

@@ -137,6 +137,12 @@ static inline uint64_t pf_returns_tail(const struct pf_return_page *back)
     return __atomic_load_n(&back->returned, __ATOMIC_ACQUIRE);
 }
 
+/* Daemon. Whether it sleeps, or is about to, as it says itself. */
+static inline int pf_returns_waiting(const struct pf_return_page *back)
+{
+    return __atomic_load_n(&back->waiting, __ATOMIC_RELAXED) != 0;
+}
+
 static inline uint64_t pf_returns_number(const struct pf_return_page *back, uint64_t place)
 {
     return __atomic_load_n(&back->numbers[place % PF_RING], __ATOMIC_RELAXED);

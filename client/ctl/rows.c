@@ -224,10 +224,8 @@ const struct table table_slots = {
 static void consumer_state_text(const void *row, char *to, size_t size)
 {
     static const char *const names[] = {
-        [PF_CONSUMER_WAITING] = "waiting",
-        [PF_CONSUMER_RUNNING] = "running",
-        [PF_CONSUMER_ENDED] = "ended",
-        [PF_CONSUMER_QUARANTINED] = "quarantined",
+        [PF_CONSUMER_WAITING] = "waiting",         [PF_CONSUMER_RUNNING] = "running", [PF_CONSUMER_ENDED] = "ended",
+        [PF_CONSUMER_QUARANTINED] = "quarantined", [PF_CONSUMER_PARKED] = "parked",
     };
     uint32_t state = ((const struct pf_row_consumer *)row)->state;
 
@@ -240,10 +238,8 @@ static void consumer_state_text(const void *row, char *to, size_t size)
 static enum paint consumer_paint(const void *row)
 {
     static const enum paint paints[] = {
-        [PF_CONSUMER_WAITING] = PAINT_YELLOW,
-        [PF_CONSUMER_RUNNING] = PAINT_GREEN,
-        [PF_CONSUMER_ENDED] = PAINT_DIM,
-        [PF_CONSUMER_QUARANTINED] = PAINT_RED,
+        [PF_CONSUMER_WAITING] = PAINT_YELLOW,  [PF_CONSUMER_RUNNING] = PAINT_GREEN, [PF_CONSUMER_ENDED] = PAINT_DIM,
+        [PF_CONSUMER_QUARANTINED] = PAINT_RED, [PF_CONSUMER_PARKED] = PAINT_YELLOW,
     };
     uint32_t state = ((const struct pf_row_consumer *)row)->state;
 
@@ -261,8 +257,9 @@ static const struct column consumer_columns[] = {
     COLUMN(pf_row_consumer, batch, "batch", "", "rows of a step of this rank"),
     COLUMN(pf_row_consumer, pid, "pid", "", "its process; 0: in another PID namespace, where its hang-up counts as death"),
     COLUMN(pf_row_consumer, uid, "uid", "", "whose process it is"),
-    COLUMN_MADE(pf_row_consumer, state, "state", "waiting, running, ended, or quarantined: dropped, but its process lives",
-                consumer_state_text, NULL, consumer_paint),
+    COLUMN_MADE(pf_row_consumer, state, "state",
+                "waiting, running, ended, parked, or quarantined: dropped, but its process lives", consumer_state_text, NULL,
+                consumer_paint),
     COLUMN(pf_row_consumer, epoch, "epoch", "", "of the next step to be granted"),
     COLUMN(pf_row_consumer, step, "step", "", "the next step to be granted"),
     COLUMN(pf_row_consumer, granted, "granted", "", "grants out, taken or not"),
@@ -284,6 +281,99 @@ const struct table table_consumers = {
     .id_offset = offsetof(struct pf_row_consumer, consumer),
     .id_size = sizeof(uint64_t),
     .what = PF_STAT_CONSUMERS,
+};
+
+/* ---- jobs ----------------------------------------------------------------------------------------------------------- */
+
+static enum paint job_paint(const void *row)
+{
+    const struct pf_row_job *job = row;
+
+    return strcmp(job->state, "running") == 0 ? PAINT_GREEN : strcmp(job->state, "ended") == 0 ? PAINT_DIM : PAINT_YELLOW;
+}
+
+static void job_place(char *to, size_t size, uint64_t epoch, uint64_t step)
+{
+    snprintf(to, size, "%" PRIu64 ":%" PRIu64, epoch, step);
+}
+
+static void job_at_text(const void *row, char *to, size_t size)
+{
+    const struct pf_row_job *job = row;
+
+    job_place(to, size, job->epoch, job->step);
+    if (job->front_epoch != job->epoch || job->front_step != job->step) {
+        size_t at = strlen(to);
+
+        snprintf(to + at, size - at, "..");
+        at += 2;
+        job_place(to + at, size - at, job->front_epoch, job->front_step);
+    }
+}
+
+static void job_at_json(const void *row, struct json *json)
+{
+    const struct pf_row_job *job = row;
+
+    json_open(json, '[');
+    json_u64(json, job->epoch);
+    json_u64(json, job->step);
+    json_close(json, ']');
+}
+
+static void decoded_text(const void *row, char *to, size_t size)
+{
+    const struct pf_row_job *job = row;
+
+    snprintf(to, size, "%.3f", (double)job->decoded_ppm / 1e6);
+}
+
+static void decoded_json(const void *row, struct json *json)
+{
+    json_u64(json, ((const struct pf_row_job *)row)->decoded_ppm);
+}
+
+static const struct column job_columns[] = {
+    COLUMN(pf_row_job, feed, "feed", "", "what it is fed"),
+    COLUMN(pf_row_job, job, "job", "", "its name; nothing: private"),
+    COLUMN(pf_row_job, uid, "uid", "", "whose it is"),
+    COLUMN_PAINT(pf_row_job, state, "state", "",
+                 "waiting: for ranks or the gang; running; stalling: others wait for it; parked: set aside; ended", job_paint),
+    COLUMN_MADE(
+        pf_row_job, epoch, "at",
+        "epoch:step that the rank furthest behind takes next, and the one furthest ahead; JSON: [epoch, step] of the former",
+        job_at_text, job_at_json, NULL),
+    COLUMN(pf_row_job, front_epoch, "front_epoch", "", "of the rank furthest ahead"),
+    COLUMN(pf_row_job, front_step, "front_step", "", "of the rank furthest ahead"),
+    COLUMN(pf_row_job, steps, "steps", "", "of an epoch"),
+    COLUMN(pf_row_job, epochs, "epochs", "", "that it runs for; 0: for ever"),
+    COLUMN(pf_row_job, start_epoch, "start_epoch", "", "where it began"),
+    COLUMN(pf_row_job, start_step, "start_step", "", "where it began"),
+    COLUMN(pf_row_job, seed, "seed", "", "of order and augmentations"),
+    COLUMN(pf_row_job, run, "run", "", "restart count that it gave"),
+    COLUMN(pf_row_job, world, "world", "", "ranks that divide each step"),
+    COLUMN(pf_row_job, ranks, "ranks", "", "of them attached"),
+    COLUMN(pf_row_job, local, "local", "", "of them living on this host"),
+    COLUMN(pf_row_job, local_ranks, "local_ranks", "", "as it gave them; nothing: all"),
+    COLUMN(pf_row_job, consumers, "consumers", "", "processes attached: more than ranks where there are replicas"),
+    COLUMN(pf_row_job, batch, "batch", "", "rows of a rank's step"),
+    COLUMN(pf_row_job, world_batch, "G", "", "rows of a step over all ranks"),
+    COLUMN(pf_row_job, slow, "slow", "", "what becomes of it when it stalls others: park, block or skip"),
+    COLUMN(pf_row_job, group, "group", "", "jobs of a group stand so near each other that they share slots"),
+    COLUMN(pf_row_job, shares, "shares with", "", "the other jobs of its group"),
+    COLUMN_SUM(pf_row_job, rows_filled, "rows_filled", "rows", "rows decoded that this job asked for first"),
+    COLUMN_SUM(pf_row_job, rows_delivered, "rows_delivered", "rows", "rows that its ranks gave back"),
+    COLUMN_MADE(pf_row_job, decoded_ppm, "decoded/row",
+                "rows decoded for its whole group per row delivered to it; 1 / jobs where all is shared; JSON: in millionths",
+                decoded_text, decoded_json, NULL),
+};
+const struct table table_jobs = {
+    .name = "jobs",
+    .none = "no jobs",
+    .shown = "feed job uid state epoch steps world ranks batch group shares rows_delivered decoded_ppm",
+    COLUMNS(job_columns),
+    .row_size = sizeof(struct pf_row_job),
+    .what = PF_STAT_JOBS,
 };
 
 /* ---- errors --------------------------------------------------------------------------------------------------------- */

@@ -222,6 +222,15 @@ const struct verb verbs[] = {
         .run = verb_rows,
     },
     {
+        .name = "jobs",
+        .argument = "[FEED]",
+        .help = "the training runs: where each stands, who shares slots with whom, and rows decoded per row delivered",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_jobs },
+        .run = verb_rows,
+    },
+    {
         .name = "errors",
         .argument = "[FEED]",
         .help = "bad samples by id, path and reason",

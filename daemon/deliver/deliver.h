@@ -14,6 +14,7 @@ struct deliver_terms {
     uint32_t batch;  /* b: rows of a rank's step; divides the slot's rows */
     uint64_t stride; /* G: positions that a step takes over all ranks */
     bool alone;      /* every rank sees the whole epoch, as a job of world 1 would */
+    bool queue;      /* each step goes to whoever asks first; again, where he ends without returning it (daemon/queue.c) */
 };
 
 struct deliver_ops {

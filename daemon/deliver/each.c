@@ -17,6 +17,7 @@ static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct del
     out->batch = wanted ? wanted : slot_rows;
     out->stride = out->batch;
     out->alone = true;
+    out->queue = false;
     return 0;
 }
 

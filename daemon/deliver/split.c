@@ -22,6 +22,7 @@ static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct del
     out->batch = wanted ? wanted : slot_rows / world;
     out->stride = (uint64_t)out->batch * world;
     out->alone = false;
+    out->queue = false;
     return 0;
 }
 

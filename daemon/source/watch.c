@@ -51,15 +51,15 @@ static uint64_t stamp_of(const struct stat *st)
 
 int watches_add(struct watches *watches, const char *path, const struct stat *st, uint64_t *number)
 {
-    struct watch watch = { .stamp = st ? stamp_of(st) : 0 };
-    struct watch *grown = file_grown(watches->v, watches->n, &watches->room, sizeof *grown);
+    struct watched watched = { .stamp = st ? stamp_of(st) : 0 };
+    struct watched *grown = file_grown(watches->v, watches->n, &watches->room, sizeof *grown);
     if (!grown)
         return -ENOMEM;
     watches->v = grown;
-    int rc = texts_add(&watches->paths, path, "", &watch.path);
+    int rc = texts_add(&watches->paths, path, "", &watched.path);
     if (rc < 0)
         return rc;
-    grown[watches->n++] = watch;
+    grown[watches->n++] = watched;
     if (st && st->st_mtim.tv_sec >= watches->young_s)
         watches->young = watches->n;
     *number = watches->n - 1;

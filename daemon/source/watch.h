@@ -9,13 +9,13 @@
 
 #include "source/file.h"
 
-struct watch {
+struct watched {
     uint64_t path;  /* in watches.paths: below the root, absolute, or "": the root itself */
     uint64_t stamp; /* of what is there; 0: nothing was */
 };
 
 struct watches {
-    struct watch *v;
+    struct watched *v;
     uint64_t n, room;
     struct texts paths;
     int64_t young_s; /* what changed since then may change again without its time changing: set by watches_init */

@@ -87,7 +87,7 @@ static void daemon_turn(bool block)
         again |= feed_arm(pfeedd.feeds[f]) || pfeedd.feeds[f]->dirty;
     }
     reload_reap(&pfeedd);
-    assert(loop_turn(pfeedd.loop, block && !again) == 0);
+    assert(loop_turn(pfeedd.loop, block && !again ? -1 : 0) == 0);
 }
 
 static void daemon_open(void)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The units: sound, shut tight, and pfeedd works inside of what they shut.
 
-service.py SERVICE SOCKET PFEEDD TRAIN MKIMAGES. The sandbox is set up by the test (sandbox.py), the same with a systemd as
-without, and proved from inside before pfeedd takes the process over. A trainer outside of it then takes batches of pictures."""
+service.py SERVICE SOCKET PFEEDD TRAIN MKIMAGES. Where a systemd is PID 1, it makes the sandbox, of a unit of its own with the same
+directives (systemd-run). Elsewhere the test does (sandbox.py), and proves it from inside before pfeedd takes the process over. A
+trainer outside of it then takes batches of pictures."""
 import configparser
 import contextlib
 import json
@@ -11,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -92,11 +94,14 @@ def every_directive():
 
 
 def possible():
-    need("systemd-analyze", "unshare")
     if os.environ.get("PFEED_TEST_SANITIZE", "none") != "none":
         suite.skip("sanitizers make system calls and maps that the unit forbids")
     if os.geteuid() != 0:
         suite.skip("it takes root to make namespaces and drop capabilities")
+
+
+def namespaces():
+    need("systemd-analyze", "unshare")
     try:
         run("unshare", "--mount", "--net", "--ipc", "--uts", "true")
         sandbox.Filter().load()
@@ -177,8 +182,8 @@ def is_ready(notify, pid, output):
         return False
 
 
-def serve(folder, shm):
-    """One life of the daemon with a trainer."""
+def furnish(folder, shm):
+    """Pictures and the configuration, for everybody to read."""
     folder.chmod(0o755)
     (folder / "data").mkdir()
     run(mkimages, "--out", folder / "data", "--count", "64", "--classes", "2")
@@ -186,6 +191,62 @@ def serve(folder, shm):
         path.chmod(0o755 if path.is_dir() else 0o644)
     (folder / "pfeed.yaml").write_text(CONFIG.format(folder=folder, shm=shm))
     (folder / "pfeed.yaml").chmod(0o644)
+
+
+def use(path):
+    said = run(train, "--feed", "pictures", "--epochs", "2", "--socket", path)
+    assert " rows=128 " in said, said
+    return said.splitlines()[-1][:60]
+
+
+def booted():
+    """Whether a systemd is PID 1 here, and has come up."""
+    if not Path("/run/systemd/system").is_dir() or not shutil.which("systemd-run"):
+        return False
+    said = subprocess.run(["systemctl", "is-system-running"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    return said in ("running", "degraded")
+
+
+def properties(option, values, **own):
+    """Options of systemd-run. own: instead of the unit's, which must have it; None: without it."""
+    assert set(own) <= set(values), set(own) - set(values)
+    return [f"--{option}={name}={value}" for name in values for value in ([own[name]] if name in own else values[name])
+            if value is not None]
+
+
+def by_systemd(folder, shm):
+    """One life of the daemon with a trainer, in a unit of systemd's that differs from ours in names and folders only. It has no
+    default dependencies: they would start whatever of sysinit.target the machine has left out, such as emptying /tmp."""
+    furnish(folder, shm)
+    name, path, unit = folder.name, Path("/run") / folder.name / "pfeedd.sock", directives(service, "Service")
+    shutil.copy(pfeedd, folder / "pfeedd")  # PrivateTmp may hide where it is
+    words = unit["ExecStart"][0].split()
+    assert words[1] == "--config" and len(words) == 3, f"ExecStart is {words}"
+    try:
+        run("systemd-run", "--quiet", f"--unit={name}", "--property=DefaultDependencies=no",
+            "--socket-property=DefaultDependencies=no", f"--property=StandardError=append:{folder}/output",
+            *properties("socket-property", directives(socket_unit, "Socket"), ListenSequentialPacket=path),
+            *properties("property", unit, ExecStart=None, User=sandbox.UID, Group=sandbox.UID, RuntimeDirectory=name,
+                        StateDirectory=f"{name}/state"), folder / "pfeedd", words[1], folder / "pfeed.yaml")
+        run("systemctl", "start", f"{name}.service")  # until READY=1
+        looks_right(int(run("systemctl", "show", "--property=MainPID", "--value", f"{name}.service")))
+        said = use(path)
+        run("systemctl", "stop", f"{name}.service")
+        result = run("systemctl", "show", "--property=Result", "--value", f"{name}.service").strip()
+        assert result == "success", f"pfeedd's end: {result}"  # what has failed stays known
+    except AssertionError:
+        print((folder / "output").read_text() if (folder / "output").exists() else "pfeedd said nothing")
+        raise
+    finally:
+        for verb in ("stop", "reset-failed"):
+            subprocess.run(["systemctl", verb, f"{name}.socket", f"{name}.service"], stderr=subprocess.DEVNULL, check=False)
+        shutil.rmtree(path.parent, ignore_errors=True)  # RuntimeDirectoryPreserve
+    print(shm, "in systemd's sandbox:", said)
+
+
+def serve(folder, shm):
+    """The same in the test's own sandbox."""
+    furnish(folder, shm)
     box = sandbox.Sandbox(directives(service, "Service"), folder)
     notify = notices(folder / "notify")
     (folder / "notify").chmod(0o777)
@@ -203,13 +264,12 @@ def serve(folder, shm):
         until(lambda: is_ready(notify, pid, output), "pfeedd is ready")
         looks_right(pid)
         listener.close()
-        said = run(train, "--feed", "pictures", "--epochs", "2", "--socket", box.runtime / "pfeedd.sock")
-        assert " rows=128 " in said, said
+        said = use(box.runtime / "pfeedd.sock")
         os.kill(pid, signal.SIGTERM)
         status = wait(pid, box.stop_s)
         pid = pid if status is None else 0
         assert status == 0, f"pfeedd ended with {status}: {output.read_text()}"
-        print(shm, "in the sandbox:", said.splitlines()[-1][:60])
+        print(shm, "in the test's own sandbox:", said)
     finally:
         if pid:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -221,9 +281,13 @@ def serve(folder, shm):
 @suite.test
 def sandboxed():
     possible()
+    ours = not booted()
+    if ours:
+        print("no systemd is PID 1 here: the test makes the unit's sandbox itself")
+        namespaces()
     for shm in ("memfd", "posix"):
-        with temporary("/run") as folder:
-            serve(folder, shm)
+        with temporary("/run" if ours else "/var/lib") as folder:  # /run may be noexec
+            (serve if ours else by_systemd)(folder, shm)
 
 
 suite.run()

@@ -432,6 +432,11 @@ size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *r
     return stat_rows(daemon, PF_STAT_SLOTS, feed, rows, sizeof(*rows), max);
 }
 
+size_t stat_jobs(struct daemon *daemon, const char *feed, struct pf_row_job *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_JOBS, feed, rows, sizeof(*rows), max);
+}
+
 size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max)
 {
     return stat_rows(daemon, PF_STAT_CONSUMERS, feed, rows, sizeof(*rows), max);

@@ -51,6 +51,7 @@ void stat_feed(struct daemon *daemon, const char *feed, struct pf_row_feed *row)
 size_t stat_feeds(struct daemon *daemon, struct pf_row_feed *rows, size_t max);
 size_t stat_errors(struct daemon *daemon, const char *feed, struct pf_row_error *rows, size_t max);
 size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *rows, size_t max);
+size_t stat_jobs(struct daemon *daemon, const char *feed, struct pf_row_job *rows, size_t max);
 size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max);
 /* For conditions. */
 struct pf_row_feed feed_now(struct daemon *daemon, const char *feed);

@@ -116,6 +116,20 @@ static const struct {
       -EINVAL,
       "local_ranks '0-2' is not a list such as \"0-3,8-11\" of ranks below world 2" },
     { "slow", { .feed = "spine", .slow = "wait" }, -EINVAL, "options.slow is 'wait'; it can be \"block\" or \"skip\"" },
+    { "start",
+      { .feed = "spine", .start = "later" },
+      -EINVAL,
+      "start 'later' is none of \"fresh\", \"live\", \"live:epoch\" and what pfeed_token gives" },
+    { "a token of another version",
+      { .feed = "spine", .start = "pfeed2:spine:0" },
+      -EINVAL,
+      "the token 'pfeed2:spine:0...' is of another version than this pfeedd's 'pfeed1:'; use a pfeedd that is as new as the one "
+      "it was made with" },
+    { "a token that was cut",
+      { .feed = "spine", .start = "pfeed1:spine:0:0:256:256:1024" },
+      -EBADMSG,
+      "the token 'pfeed1:spine:0:0:256...' (29 bytes) was cut or edited: its checksum does not fit; use it as pfeed_token gave "
+      "it" },
     { "max_held", { .feed = "spine", .max_held = 33 }, -EINVAL, "max_held is 33; it can be 1 to 32" },
 };
 
@@ -132,7 +146,7 @@ static void run_mistakes(const void *arg)
         expect(mistakes[i].what, mistakes[i].options, mistakes[i].code, mistakes[i].sentence);
     snprintf(sentence, sizeof(sentence),
              "rank 0 of job 'run' is there already (pid %ld); end that process first, or give all ranks of a new run a higher "
-             "options.run",
+             "options.run (several processes that want the same batches give different options.replica)",
              (long)getpid());
     expect("a rank twice", (struct pfeed_options){ .feed = "spine", .job = "run", .world = 2, .run = 5 }, -EBUSY, sentence);
     mate = plan_open(&second); /* none of it has harmed the job */

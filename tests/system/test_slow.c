@@ -2,8 +2,8 @@
 /*
  * DESIGN section 6 ("held and granted") and promise 6: what a trainer can and cannot do to others by holding batches. One that
  * holds max_held and asks for more gets -ENOBUFS with a sentence, never a hang; one that is stopped (SIGSTOP) pins only what it
- * holds, and finds that unchanged when it goes on; with `slow: skip` it then has missed steps, all of them counted. Under the
- * default, `slow: block`, those of its own group stop when the slots run out, are told who holds what, and miss nothing.
+ * holds, and finds that unchanged when it goes on; with `slow: skip` it then has missed steps, all of them counted. Under
+ * `slow: block` those of its own group stop when the slots run out, are told who holds what, and miss nothing.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,12 +25,13 @@ static void start_daemon(unsigned gang, unsigned delay_us)
     char yaml[512];
 
     /* Two places, max_held + 2 slots for each: just enough. */
-    snprintf(yaml, sizeof(yaml),
-             "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: %u, "
-             "delay_us: %u }\n"
-             "    shuffle: { mode: global, seed: 5 }\n    batch: %u\n    gang: %u\n    max_held: %u\n    slots: 8\n"
-             "    fields: { x: { dtype: float32, shape: [256] } }\n",
-             ROWS, delay_us, BATCH, gang, HELD);
+    snprintf(
+        yaml, sizeof(yaml),
+        "version: 1\ndaemon: { workers: 2, memory: 64MiB }\nfeeds:\n  spine:\n    source: { type: synthetic, rows: %u, "
+        "delay_us: %u }\n"
+        "    shuffle: { mode: global, seed: 5 }\n    batch: %u\n    gang: %u\n    max_held: %u\n    slots: 8\n    slow: block\n"
+        "    fields: { x: { dtype: float32, shape: [256] } }\n",
+        ROWS, delay_us, BATCH, gang, HELD);
     daemon_start(&pfeedd, yaml);
 }
 

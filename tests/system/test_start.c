@@ -2,10 +2,11 @@
 /*
  * How pfeedd starts and ends, as an administrator meets it: its options and exit codes, READY, STATUS and STOPPING, a socket from
  * systemd (LISTEN_FDS), the lock against a second daemon and the socket of a dead one, a budget that the machine has not got,
- * and SIGTERM while a worker is stuck.
+ * SIGTERM while a worker is stuck, and a stderr that nobody reads.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -364,6 +365,57 @@ static void run_stop(const void *arg)
     daemon_stop(&next);
 }
 
+/* A pipe that takes nothing more. The daemon has the other end, too, so that the writer is not told that nobody will ever read. */
+static void full_stderr(void)
+{
+    static const char block[PIPE_BUF];
+    int ends[2];
+
+    CHECK(pipe(ends) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0, "pipe: %s", strerror(errno));
+    while (write(ends[1], block, sizeof(block)) > 0)
+        ;
+    CHECK(errno == EAGAIN && fcntl(ends[1], F_SETFL, 0) == 0, "the pipe does not fill: %s", strerror(errno));
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+}
+
+/* What waits to be read of a process's stderr, less zeros. */
+static size_t read_stderr(pid_t pid, char *text, size_t size)
+{
+    char path[64], byte;
+    size_t n = 0;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd/2", pid);
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    CHECK(fd >= 0, "cannot open %s: %s", path, strerror(errno));
+    while (n + 1 < size && read(fd, &byte, 1) == 1)
+        if (byte)
+            text[n++] = byte;
+    text[n] = 0;
+    close(fd);
+    return n;
+}
+
+/* It starts, reloads and serves although nobody reads what it says; and says so to the one who then does. */
+static void run_unread(const void *arg)
+{
+    static struct daemon pfeedd;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .epochs = 1 };
+    char text[4096] = "";
+
+    daemon_prepare = full_stderr;
+    daemon_start(&pfeedd, plain);
+    plan.history = history_create(64, 512);
+    trainer_wait(trainer_start("served", train, &plan));
+    history_check(plan.history, "unread", 1, 8);
+    CHECK(read_stderr(pfeedd.pid, text, sizeof(text)) == 0, "the pipe was not full: %s", text);
+    kill(pfeedd.pid, SIGHUP);
+    UNTIL(read_stderr(pfeedd.pid, text, sizeof(text)) > 0);
+    CHECK(strstr(text, "lost here"), "pfeedd says: %s", text);
+    daemon_stop(&pfeedd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -375,6 +427,7 @@ int main(int argc, char **argv)
         { "a budget too small by 4 KiB", run_budget, NULL },
         { "SIGTERM with a stuck worker", run_stuck, NULL },
         { "pfeedctl stop waits for the end", run_stop, NULL },
+        { "nobody reads its log", run_unread, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

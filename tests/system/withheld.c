@@ -36,7 +36,7 @@ static int64_t stolen_ns(void)
     return ticks * (SECOND / sysconf(_SC_CLK_TCK));
 }
 
-static void add_threads(struct withheld *withheld, pid_t pid)
+static void add_threads(struct withheld *withheld, pid_t pid, bool born)
 {
     char path[64];
     DIR *folder;
@@ -52,7 +52,7 @@ static void add_threads(struct withheld *withheld, pid_t pid)
         CHECK(withheld->n < WITHHELD_THREADS, "more than %u threads", WITHHELD_THREADS);
         withheld->threads[withheld->n].pid = pid;
         withheld->threads[withheld->n].tid = tid;
-        withheld->threads[withheld->n++].before_ns = queued_ns(pid, tid);
+        withheld->threads[withheld->n++].before_ns = born ? 0 : queued_ns(pid, tid);
     }
     closedir(folder);
 }
@@ -61,8 +61,13 @@ void withheld_start(struct withheld *withheld, const pid_t *pids)
 {
     withheld->n = 0;
     for (; *pids; pids++)
-        add_threads(withheld, *pids);
+        add_threads(withheld, *pids, false);
     withheld->stolen_ns = stolen_ns();
+}
+
+void withheld_born(struct withheld *withheld, pid_t pid)
+{
+    add_threads(withheld, pid, true);
 }
 
 int64_t withheld_ns(const struct withheld *withheld)

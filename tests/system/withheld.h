@@ -23,6 +23,8 @@ struct withheld {
 
 /* From now on, of these processes. A list that ends with 0. */
 void withheld_start(struct withheld *withheld, const pid_t *pids);
+/* As well, of a process that has begun since then: from its beginning. */
+void withheld_born(struct withheld *withheld, pid_t pid);
 /* Until now: of each process its main thread and the one other thread that stood longest, summed as if they had stood one after
  * another, and what was stolen. */
 int64_t withheld_ns(const struct withheld *withheld);

@@ -14,6 +14,7 @@
 
 #include "feed.h"
 #include "job.h"
+#include "start.h"
 
 extern const struct deliver_ops deliver_split, deliver_each;
 
@@ -40,9 +41,17 @@ static void setup_init(struct setup *setup, const struct deliver_ops *deliver, i
     setup->request.batch = batch;
 }
 
+static const struct start fresh = { .kind = START_FRESH };
+
 static int create(struct setup *setup)
 {
-    return job_create(&setup->job, &setup->feed, 0, &setup->request, &setup->why);
+    return job_create(&setup->job, &setup->feed, 0, &setup->request, start_seed(&fresh, &setup->feed, &setup->request),
+                      &setup->why);
+}
+
+static int agrees(struct setup *setup, const struct pf_ctl_attach *other)
+{
+    return job_agrees(setup->job, other, start_seed(&fresh, &setup->feed, other), &setup->why);
 }
 
 /* ---- brute force ---------------------------------------------------------------------------------------------------- */
@@ -370,28 +379,28 @@ static void test_agrees(void **state)
     setup_init(&setup, &deliver_split, CONFIG_TAIL_DROP, 800, 8, 2, 0);
     assert_int_equal(create(&setup), 0);
     other = setup.request;
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), 0);
+    assert_int_equal(agrees(&setup, &other), 0);
     other.batch = 4; /* the same as its default */
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), 0);
+    assert_int_equal(agrees(&setup, &other), 0);
     other.batch = 2;
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), -EINVAL);
+    assert_int_equal(agrees(&setup, &other), -EINVAL);
     assert_non_null(strstr(setup.why.text, "batch 4, this rank says 2"));
     other = setup.request;
     other.world = 4;
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), -EINVAL);
+    assert_int_equal(agrees(&setup, &other), -EINVAL);
     assert_non_null(strstr(setup.why.text, "world 2, this rank says 4"));
     other = setup.request;
     other.flags = PF_ATTACH_SEED;
     other.seed = 9; /* the feed's */
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), 0);
+    assert_int_equal(agrees(&setup, &other), 0);
     other.seed = 10;
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), -EINVAL);
+    assert_int_equal(agrees(&setup, &other), -EINVAL);
     other = setup.request;
     other.epochs = 1;
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), -EINVAL);
+    assert_int_equal(agrees(&setup, &other), -EINVAL);
     other = setup.request;
     other.slow = PF_SLOW_SKIP;
-    assert_int_equal(job_agrees(setup.job, &other, &setup.why), -EINVAL);
+    assert_int_equal(agrees(&setup, &other), -EINVAL);
     job_destroy(setup.job);
 }
 

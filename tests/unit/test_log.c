@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Log lines as they leave on stderr: one write a line, whatever is in it; plain and for the journal; levels; problem_set;
+/* Log lines as they leave on stderr: one write a line, whatever is in it; plain and for the journal; levels; nobody who reads; problem_set;
  * and the names of dtypes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -15,6 +16,9 @@
 
 #include "dtype.h"
 #include "log.h"
+
+#define LINES 10000
+#define LINE  109 /* bytes of each */
 
 /* Stderr becomes a socket that keeps writes apart, so that each can be seen by itself. */
 static int listener, old_stderr;
@@ -123,6 +127,60 @@ static void test_hostile_text(void **state)
     assert_null(next_write());
 }
 
+/* More than anybody takes unread. */
+static void fill(void)
+{
+    for (int i = 0; i < LINES; i++)
+        log_info("%0*d", LINE - (int)strlen("pfeedd: \n"), i);
+}
+
+/* Would wait for ever, were it to wait. The descriptor's flags are those of whoever else has it. */
+static void test_full_pipe(void **state)
+{
+    static char text[LINES * LINE];
+    char expected[200];
+    int ends[2], flags;
+    ssize_t n;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_true(dup2(ends[1], STDERR_FILENO) == STDERR_FILENO);
+    flags = fcntl(ends[1], F_GETFL);
+    log_init(LOG_INFO);
+    fill();
+    log_error("the last");
+    assert_int_equal(fcntl(ends[1], F_GETFL), flags);
+    n = read(ends[0], text, sizeof(text));
+    assert_true(n > 0 && n % LINE == 0); /* whole lines */
+    snprintf(expected, sizeof(expected), "pfeedd: warning: %zd lines were lost here: nobody read what came before\npfeedd: now\n",
+             LINES + 1 - n / LINE);
+    log_info("now");
+    n = read(ends[0], text, sizeof(text) - 1);
+    text[n < 0 ? 0 : n] = 0;
+    assert_string_equal(text, expected);
+    close(ends[0]);
+    close(ends[1]);
+    log_init(LOG_INFO);
+}
+
+static void test_full_socket(void **state)
+{
+    unsigned n = 0;
+    const char *line;
+
+    (void)state;
+    fcntl(STDERR_FILENO, F_SETFL, 0);
+    log_init(LOG_INFO);
+    fill();
+    while ((line = next_write()))
+        n++;
+    assert_in_range(n, 1, LINES - 1);
+    log_info("now");
+    line = next_write();
+    assert_int_equal(strtoul(line + strlen("pfeedd: warning: "), NULL, 10), LINES - n);
+    assert_string_equal(next_write(), "pfeedd: now\n");
+}
+
 static void test_levels(void **state)
 {
     static const char *const words[] = { "error", "warn", "info", "debug" };
@@ -187,6 +245,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_plain, redirect, restore),
         cmocka_unit_test_setup_teardown(test_journal, redirect, restore),
         cmocka_unit_test_setup_teardown(test_hostile_text, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_full_pipe, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_full_socket, redirect, restore),
         cmocka_unit_test(test_levels),
         cmocka_unit_test(test_problem),
         cmocka_unit_test(test_dtypes),

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See park.h. A job stalls others where a rank of another job has nothing to take and cannot be given a slot, while this job has
+ * batches out (taken or not) and neither takes nor returns any. After park_patience_ns of that it is parked:
+ *
+ *   RUNNING -> PARKED   others have waited for it for longer than its patience, and slots suffice to fill apart for it later
+ *   PARKED -> RUNNING   one of its ranks asks for a batch or gives one back
+ *
+ * Nothing is lost: what it did not take is revoked, its cursors stay where they were, and its rows are filled again when it goes on.
+ * Where slots do not suffice (group_may_park) the others wait for it, as under `slow: block`, and feed_why says so.
+ */
+#include "park.h"
+
+#include <stdlib.h>
+
+#include "consumer.h"
+#include "group.h"
+
+#define STEPS 10 /* a job's patience is at least so many of its steps */
+
+void park_step(struct job *job, int64_t step_ns)
+{
+    job->step_ns[job->n_steps++ % JOB_STEPS] = step_ns;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
+
+    return (a > b) - (a < b);
+}
+
+static int64_t median_step_ns(const struct job *job)
+{
+    const uint64_t n = job->n_steps < JOB_STEPS ? job->n_steps : JOB_STEPS;
+    int64_t sorted[JOB_STEPS];
+
+    if (n == 0)
+        return 0;
+    for (uint64_t i = 0; i < n; i++)
+        sorted[i] = job->step_ns[i];
+    qsort(sorted, n, sizeof(*sorted), compare);
+    return sorted[n / 2];
+}
+
+int64_t park_patience_ns(const struct job *job)
+{
+    const int64_t least = job->feed->config->park_after_ms * 1000000, steps = STEPS * median_step_ns(job);
+
+    return least > steps ? least : steps;
+}
+
+/* Since when a rank of another job has been without a slot; 0: none is. */
+static int64_t starved_since(const struct feed *feed, const struct job *job)
+{
+    int64_t since = 0;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        if (c->job != job && c->starved_ns && consumer_runs(c) && (!since || c->starved_ns < since))
+            since = c->starved_ns;
+    return since;
+}
+
+/* When the job last did anything, where it has batches out; 0: it has none, and nobody waits for it. */
+static int64_t idle_since(const struct feed *feed, const struct job *job)
+{
+    int64_t since = 0;
+    uint32_t n_out = 0;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        if (c->job == job) {
+            since = c->active_ns > since ? c->active_ns : since;
+            n_out += c->starved_ns ? 0 : c->n_out;
+        }
+    return n_out ? since : 0;
+}
+
+static void release_slots(struct feed *feed)
+{
+    for (uint32_t s = 0; s < feed->n_slots; s++)
+        slot_release(feed, &feed->slots[s]);
+}
+
+static void park(struct feed *feed, struct job *job, int64_t idle_ns)
+{
+    uint32_t held = 0;
+
+    job->parked = true;
+    for (struct consumer *c = feed->consumers; c; c = c->next) {
+        if (c->job != job)
+            continue;
+        c->stalls = c->n_out > 0 && !c->starved_ns;
+        c->rang = false;
+        consumer_revoke(c); /* false: the next turn drops it */
+        held += c->n_out;
+    }
+    release_slots(feed);
+    feed->dirty = true;
+    FEED_ADD(feed, jobs_parked, 1);
+    log_info(
+        "feed '%s': job '%s' (uid %u) is parked: it has taken and returned nothing for %.1f s while others waited for slots; it "
+        "keeps %u batches, and goes on from its own step when it asks",
+        feed->config->name, job->name, job->uid, (double)idle_ns / 1e9, held);
+}
+
+/* Whether one of its ranks has shown itself since. One that had to be asked for before it could see that it must ring has `waiting`
+ * set. */
+static bool asks(const struct feed *feed, const struct job *job)
+{
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        if (c->job == job && (c->rang || (c->stalls && pf_returns_waiting(c->returns))))
+            return true;
+    return false;
+}
+
+static void unpark(struct feed *feed, struct job *job)
+{
+    const int64_t now_ns = feed_now_ns();
+
+    job->parked = false;
+    for (struct consumer *c = feed->consumers; c; c = c->next)
+        if (c->job == job)
+            c->active_ns = now_ns;
+    feed->dirty = true;
+    log_info("feed '%s': job '%s' (uid %u) goes on", feed->config->name, job->name, job->uid);
+}
+
+static bool may_stall(const struct job *job)
+{
+    return job->started && !job->parked && !job->peek && job->slow == CONFIG_SLOW_PARK;
+}
+
+void park_turn(struct feed *feed)
+{
+    const int64_t now_ns = feed->starving ? feed_now_ns() : 0;
+
+    feed->due_ns = 0;
+    for (struct job *job = feed->jobs; job; job = job->next) {
+        int64_t waited, idle, due_ns;
+
+        if (job->parked && asks(feed, job))
+            unpark(feed, job);
+        if (!feed->starving || !may_stall(job))
+            continue;
+        waited = starved_since(feed, job);
+        idle = idle_since(feed, job);
+        if (!waited || !idle)
+            continue;
+        due_ns = (waited > idle ? waited : idle) + park_patience_ns(job);
+        job->stalls = now_ns >= due_ns;
+        if (!job->stalls)
+            feed->due_ns = !feed->due_ns || due_ns < feed->due_ns ? due_ns : feed->due_ns;
+        else if (group_may_park(feed, job))
+            park(feed, job, now_ns - idle);
+    }
+}

@@ -63,10 +63,11 @@ struct feed {
     uint64_t ids_offset, used_ids_offset, flags_offset, slot_bytes, slots_offset;
     struct segment segment;
     struct pf_slot *table;
-    uint32_t n_slots;
+    uint32_t n_slots;   /* that are there: the first ones of */
+    uint32_t n_planned; /* constant: those that the arena has a place for */
     struct slot *slots;
     bool retiring, remake; /* reload.c, while a change is in progress */
-    uint32_t slots_short;  /* that it has fewer than planned, as memory was short */
+    uint32_t slots_short;  /* n_planned - n_slots, as memory is short */
     uint32_t claim_rows;   /* rows that a worker claims at once */
     uint32_t n_workers;
     void ***states; /* [worker][field]: the decoder's own */
@@ -104,12 +105,15 @@ struct feeds_env {
 /* feed_open.c: lists the samples and prepares the fields of all that are not there yet. Any thread, as long as nobody else knows
  * them; they may be half open where there were errors. */
 void feeds_open(const struct feeds_env *env);
-/* feed_arena.c. Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. */
+/* feed_arena.c. Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. There
+ * is a place for slots_short more. */
 uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots); /* of that, its shared memory */
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers);
 uint64_t feed_codec_bytes(const struct feed *feed);
 /* Makes the arena, the slots, the order's tables and the decoders' states. Any thread, as feed_open. */
 int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint32_t n_workers, struct problem *why);
+/* One more slot is there: the segment is made as far. Main thread. */
+void feed_add_slot(struct feed *feed);
 /* `warm: yes`: fills the slots for whoever comes first. The workers run. */
 void feed_warm(struct feed *feed);
 /* Keeps what workers have learnt of the samples, for the next start: not worth failing for. May take long; any one thread. */

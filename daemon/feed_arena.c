@@ -19,18 +19,19 @@ static uint64_t table_offset(const struct feed *feed)
     return feed_round_up(sizeof(struct pf_arena) + feed->n_fields * sizeof(struct pf_field), PF_LINE);
 }
 
-static uint64_t slots_offset(const struct feed *feed, uint32_t n_slots)
+static uint64_t slots_offset(const struct feed *feed, uint32_t n_planned)
 {
-    return feed_round_up(table_offset(feed) + n_slots * sizeof(struct pf_slot), PF_PAGE);
+    return feed_round_up(table_offset(feed) + n_planned * sizeof(struct pf_slot), PF_PAGE);
 }
 
 uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots)
 {
-    return slots_offset(feed, n_slots) + n_slots * feed->slot_bytes;
+    return slots_offset(feed, n_slots + feed->slots_short) + n_slots * feed->slot_bytes;
 }
 
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers)
 {
+    const uint32_t n_planned = n_slots + feed->slots_short;
     uint64_t states = sizeof(void *);
 
     for (uint32_t f = 0; f < feed->n_fields; f++) {
@@ -38,9 +39,9 @@ uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_worker
 
         states += sizeof(void *) + (decode->worker_bytes ? decode->worker_bytes(&feed->fields[f]) : 0);
     }
-    return feed_arena_bytes(feed, n_slots) + slots_bytes(n_slots, feed->batch) + n_workers * states + sizeof(*feed) +
+    return feed_arena_bytes(feed, n_slots) + slots_bytes(n_planned, feed->batch) + n_workers * states + sizeof(*feed) +
            feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
-           order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
+           order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_planned));
 }
 
 uint64_t feed_codec_bytes(const struct feed *feed)
@@ -78,13 +79,15 @@ static void describe_fields(const struct feed *feed, struct pf_field *shown)
 static int make_arena(struct feed *feed, enum segment_kind kind, struct problem *why)
 {
     struct pf_arena *arena;
-    int rc = segment_create(&feed->segment, kind, feed_arena_bytes(feed, feed->n_slots), PF_ARENA, 0, why);
+    int rc;
 
+    feed->slots_offset = slots_offset(feed, feed->n_planned);
+    rc = segment_create_part(&feed->segment, kind, feed->slots_offset + feed->n_planned * feed->slot_bytes,
+                             feed_arena_bytes(feed, feed->n_slots), why);
     if (rc < 0)
         return rc;
-    feed->slots_offset = slots_offset(feed, feed->n_slots);
     arena = feed->segment.map;
-    arena->n_slots = feed->n_slots;
+    arena->n_slots = feed->n_planned;
     arena->n_fields = feed->n_fields;
     arena->batch = feed->batch;
     arena->fields_offset = sizeof(*arena);
@@ -148,12 +151,13 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
     int rc;
 
     feed->n_slots = n_slots;
+    feed->n_planned = n_slots + feed->slots_short;
     rc = make_arena(feed, kind, why);
     if (rc < 0)
         return rc;
     if (slots_create(feed) < 0)
-        return problem_set(why, -ENOMEM, "no memory for %u slots", n_slots);
-    rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_slots));
+        return problem_set(why, -ENOMEM, "no memory for %u slots", feed->n_planned);
+    rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, views(feed->n_planned));
     if (rc < 0)
         return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->samples);
     rc = open_states(feed, n_workers, why);
@@ -162,4 +166,12 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
     feed->claim_rows = rows_at_once(feed);
     segment_publish(&feed->segment);
     return 0;
+}
+
+void feed_add_slot(struct feed *feed)
+{
+    feed->slots[feed->n_slots++].since_ns = feed_now_ns();
+    feed->slots_short--;
+    feed->bytes += feed->slot_bytes;
+    feed->dirty = true;
 }

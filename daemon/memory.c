@@ -134,9 +134,9 @@ static int check_slots(const struct daemon *daemon, const struct memory_plan *pl
     uint64_t slots = 0;
 
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        slots += memory_ends(plan, daemon->feeds[f]) ? daemon->feeds[f]->n_slots : 0;
+        slots += memory_ends(plan, daemon->feeds[f]) ? daemon->feeds[f]->n_planned : 0;
     for (uint32_t f = 0; f < plan->n_feeds; f++)
-        slots += is_new(plan->feeds[f]) ? plan->slots[f] : plan->feeds[f]->n_slots;
+        slots += is_new(plan->feeds[f]) ? plan->slots[f] : plan->feeds[f]->n_planned;
     if (slots <= WORKERS_SLOTS)
         return 0;
     return problem_set(why, -EINVAL, "the feeds have %llu slots in all, more than %u; lower `slots`", (unsigned long long)slots,
@@ -229,8 +229,8 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
     if (rc < 0)
         return rc;
     if (given_up > 0)
-        log_warn("memory is short just now (%s): %u slots fewer; a reload or restart when there is more makes them",
-                 limits.available_from, given_up);
+        log_warn("memory is short just now (%s): %u slots fewer; they are made when there is more", limits.available_from,
+                 given_up);
     for (uint32_t f = 0; f < plan->n_feeds; f++)
         if (is_new(plan->feeds[f]))
             log_info("feed '%s': %llu samples, %u slots of %.1f MiB", plan->feeds[f]->config->name,

@@ -16,6 +16,7 @@
 #include "budget.h"
 #include "chore.h"
 #include "config.h"
+#include "grow.h"
 #include "memory.h"
 #include "notify.h"
 #include "options.h"
@@ -157,6 +158,7 @@ static int run(struct daemon *daemon)
                 due_ns = feed->due_ns;
         }
         reload_reap(daemon);
+        grow_look(daemon);
         rc = loop_turn(daemon->loop, again ? 0 : loop_timeout_ms(due_ns)); /* with `again`: only a look at what else has come */
     }
     return rc;
@@ -224,6 +226,7 @@ static void destroy(struct daemon *daemon)
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
         feed_destroy(daemon->feeds[f]);
     free(daemon->feeds);
+    grow_destroy(daemon);
     chores_destroy(daemon->chores);
     workers_destroy(daemon->workers);
     loop_destroy(daemon->loop);

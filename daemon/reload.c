@@ -24,16 +24,19 @@
 /* The sentence of the status, when nothing special is going on. */
 void reload_say(struct daemon *daemon)
 {
-    uint32_t fewer = 0;
+    uint32_t there = 0, planned = 0;
 
     snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %llu of %llu MiB in use", daemon->n_feeds,
              workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20),
              (unsigned long long)(daemon->budget >> 20));
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
-        fewer += daemon->feeds[f]->slots_short;
-    if (fewer > 0)
+        if (daemon->feeds[f]->slots_short > 0) {
+            there += daemon->feeds[f]->n_slots;
+            planned += daemon->feeds[f]->n_planned;
+        }
+    if (planned > 0)
         snprintf(daemon->status + strlen(daemon->status), sizeof(daemon->status) - strlen(daemon->status),
-                 ", %u slots fewer as memory is short", fewer);
+                 ", %u of %u slots, memory is short", there, planned);
     notify_status(daemon->status);
 }
 

@@ -92,30 +92,48 @@ static int open_posix(struct segment *segment, struct problem *why)
     return problem_set(why, -errno, "cannot make a shared-memory object in /dev/shm: %s; try `shm: memfd`", strerror(errno));
 }
 
-static int reserve(struct segment *segment, struct problem *why)
+static int cannot_reserve(const struct segment *segment, uint64_t size, int code, struct problem *why)
 {
-    int rc = posix_fallocate(segment->fd, 0, (off_t)segment->size);
+    return problem_set(why, -code, "cannot reserve %llu MiB of shared memory (%s): %s; %s",
+                       (unsigned long long)(size + (1 << 20) - 1) >> 20, segment_kind_name(segment->kind), strerror(code),
+                       code == EFBIG ? "raise the limit on the size of files (LimitFSIZE=, `ulimit -f`)"
+                                     : "lower `memory` or `slots`");
+}
 
-    while (rc == EINTR)
-        rc = posix_fallocate(segment->fd, 0, (off_t)segment->size);
-    if (rc != 0)
-        return problem_set(
-            why, -rc, "cannot reserve %llu MiB of shared memory (%s): %s; %s",
-            (unsigned long long)(segment->size + (1 << 20) - 1) >> 20, segment_kind_name(segment->kind), strerror(rc),
-            rc == EFBIG ? "raise the limit on the size of files (LimitFSIZE=, `ulimit -f`)" : "lower `memory` or `slots`");
+static int map_whole(struct segment *segment, struct problem *why)
+{
+    if (ftruncate(segment->fd, (off_t)segment->size) != 0)
+        return cannot_reserve(segment, segment->size, errno, why);
     segment->map = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
     if (segment->map == MAP_FAILED) {
         segment->map = NULL;
         return problem_set(why, -errno, "cannot map %llu MiB: %s", (unsigned long long)(segment->size >> 20), strerror(errno));
     }
     madvise(segment->map, segment->size, MADV_HUGEPAGE); /* where the kernel gives them to shared memory */
+    return 0;
+}
+
+/* Seals on the size do not forbid it, as the size stays. */
+int segment_make(struct segment *segment, uint64_t made, struct problem *why)
+{
+    const uint64_t from = segment->made, until = (made + PF_PAGE - 1) / PF_PAGE * PF_PAGE;
+    uint8_t *begin = (uint8_t *)segment->map + from;
+    int rc = EINTR;
+
+    if (until <= from)
+        return 0;
+    while (rc == EINTR)
+        rc = posix_fallocate(segment->fd, (off_t)from, (off_t)(until - from));
+    if (rc != 0)
+        return cannot_reserve(segment, until - from, rc, why);
+    segment->made = until;
     /* posix_fallocate has reserved every page; this makes the page tables too, where the kernel knows how (5.14). */
 #ifdef MADV_POPULATE_WRITE
-    if (madvise(segment->map, segment->size, MADV_POPULATE_WRITE) == 0)
+    if (madvise(begin, until - from, MADV_POPULATE_WRITE) == 0)
         return 0;
 #endif
-    for (uint64_t at = 0; at < segment->size; at += PF_PAGE)
-        ((volatile uint8_t *)segment->map)[at] = 0;
+    for (uint64_t at = 0; at < until - from; at += PF_PAGE)
+        ((volatile uint8_t *)begin)[at] = 0;
     return 0;
 }
 
@@ -136,31 +154,40 @@ static int seal(struct segment *segment, int consumers_write, struct problem *wh
     return segment->reader >= 0 ? 0 : problem_set(why, -errno, "cannot open shared memory again: %s", strerror(errno));
 }
 
-int segment_create(struct segment *out, enum segment_kind kind, uint64_t size, enum pf_segment_kind content, int consumers_write,
-                   struct problem *why)
+static int create(struct segment *out, enum segment_kind kind, uint64_t size, uint64_t made, enum pf_segment_kind content,
+                  int consumers_write, struct problem *why)
 {
     struct segment segment = { .kind = kind, .size = (size + PF_PAGE - 1) / PF_PAGE * PF_PAGE, .fd = -1, .reader = -1 };
     struct pf_head *head;
-    int rc;
+    int rc = kind == SEGMENT_MEMFD ? open_memfd(&segment, why) : open_posix(&segment, why);
 
-    if (content != PF_ARENA) /* a lane: sealed wherever that can be, whatever `shm` says */
-        segment.kind = segment_seals() == SEGMENT_SEALS_NONE ? SEGMENT_POSIX : SEGMENT_MEMFD;
-    rc = segment.kind == SEGMENT_MEMFD ? open_memfd(&segment, why) : open_posix(&segment, why);
-    if (rc < 0)
-        goto fail;
-    rc = reserve(&segment, why);
-    if (rc < 0)
-        goto fail;
-    rc = seal(&segment, consumers_write, why);
-    if (rc < 0)
-        goto fail;
+    if (rc == 0)
+        rc = map_whole(&segment, why);
+    if (rc == 0)
+        rc = segment_make(&segment, made, why);
+    if (rc == 0)
+        rc = seal(&segment, consumers_write, why);
+    if (rc < 0) {
+        segment_destroy(&segment);
+        return rc;
+    }
     head = segment.map;
     *head = (struct pf_head){ .version = PF_VERSION, .kind = content, .size = segment.size };
     *out = segment;
     return 0;
-fail:
-    segment_destroy(&segment);
-    return rc;
+}
+
+int segment_create(struct segment *segment, enum segment_kind kind, uint64_t size, enum pf_segment_kind content,
+                   int consumers_write, struct problem *why)
+{
+    if (content != PF_ARENA) /* a lane: sealed wherever that can be, whatever `shm` says */
+        kind = segment_seals() == SEGMENT_SEALS_NONE ? SEGMENT_POSIX : SEGMENT_MEMFD;
+    return create(segment, kind, size, size, content, consumers_write, why);
+}
+
+int segment_create_part(struct segment *segment, enum segment_kind kind, uint64_t size, uint64_t made, struct problem *why)
+{
+    return create(segment, kind, size, made, PF_ARENA, 0, why);
 }
 
 void segment_publish(struct segment *segment)

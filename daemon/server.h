@@ -17,6 +17,7 @@
 struct change;
 struct chores;
 struct ending;
+struct grow;
 
 struct daemon {
     struct config *config, *started; /* in force; as it was at the start */
@@ -26,6 +27,7 @@ struct daemon {
     uint32_t n_feeds;
     struct feed **feeds;    /* those of the configuration, in its order, then the retired ones */
     struct change *change;  /* reload.c: the change in progress, or NULL */
+    struct grow *grow;      /* grow.c: or NULL */
     struct ending *endings; /* reload_ending.c: retired feeds that are being given back */
     const char *state;      /* folder of manifests, or NULL */
     enum segment_kind shm;

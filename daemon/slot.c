@@ -26,13 +26,13 @@ uint64_t slots_bytes(uint32_t n_slots, uint32_t batch)
 
 int slots_create(struct feed *feed)
 {
-    size_t bytes = feed->n_slots * sizeof(struct slot);
+    size_t bytes = feed->n_planned * sizeof(struct slot);
 
     feed->slots = aligned_alloc(PF_LINE, bytes);
     if (!feed->slots)
         return -ENOMEM;
     memset(feed->slots, 0, bytes);
-    for (uint32_t s = 0; s < feed->n_slots; s++) {
+    for (uint32_t s = 0; s < feed->n_planned; s++) {
         struct slot *slot = &feed->slots[s];
 
         slot->number = s;
@@ -50,7 +50,7 @@ void slots_destroy(struct feed *feed)
 {
     if (!feed->slots)
         return;
-    for (uint32_t s = 0; s < feed->n_slots; s++) {
+    for (uint32_t s = 0; s < feed->n_planned; s++) {
         free(feed->slots[s].rows);
         free(feed->slots[s].mask);
     }

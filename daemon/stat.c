@@ -101,6 +101,7 @@ static void about_feed(struct feed *feed, struct reply *reply)
     row->n_slots = feed->n_slots;
     row->gang = (uint32_t)feed->config->gang;
     row->prints = feed->prints;
+    row->slots_short = feed->slots_short;
     for (uint32_t s = 0; s < feed->n_slots; s++) {
         const struct slot *slot = &feed->slots[s];
 

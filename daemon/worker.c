@@ -77,7 +77,7 @@ static bool claim(struct workers *all, struct entry *out, uint32_t *first, uint3
         uint32_t generation = __atomic_load_n(&entry->generation, __ATOMIC_RELAXED);
 
         /* An entry that is being written anew may pair one feed with another's slot; the slot's place tells. */
-        if (slot < feed->slots || slot >= feed->slots + feed->n_slots)
+        if (slot < feed->slots || slot >= feed->slots + feed->n_planned)
             continue;
         if (slot_claim(slot, generation, feed->claim_rows, first, count)) {
             *out = (struct entry){ feed, slot, generation };

@@ -241,6 +241,7 @@ struct pf_row_feed { /* PF_STAT_FEEDS */
 #undef PF_COUNTER_feed
 #define PF_COUNTER_feed(name)
     struct pf_prints prints;
+    uint64_t slots_short; /* slots that are missing, as memory is short; they come when it returns */
 };
 
 #define PF_HOLDERS 8u
@@ -315,7 +316,7 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 #undef PF_COUNTER_consumer
 
 PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
-PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1256, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1264, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");

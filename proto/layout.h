@@ -58,8 +58,8 @@ PF_STATIC_ASSERT(sizeof(struct pf_head) == 64, "pf_head");
 /* Read-only to consumers: head, field table, slot table, slots. D, constant after start but for the slot table and slots. */
 struct pf_arena {
     struct pf_head head;
-    uint32_t n_slots, n_fields;
-    uint32_t batch; /* rows of a slot */
+    uint32_t n_slots, n_fields; /* n_slots: with those whose memory is still to come */
+    uint32_t batch;             /* rows of a slot */
     uint32_t reserved0;
     uint64_t fields_offset;   /* struct pf_field[n_fields] */
     uint64_t table_offset;    /* struct pf_slot[n_slots] */

@@ -72,6 +72,21 @@ static enum paint feed_paint(const void *row)
     return feed_failed(row) ? PAINT_RED : PAINT_NONE;
 }
 
+static void feed_slots_short(const void *row, char *to, size_t size)
+{
+    const struct pf_row_feed *feed = row;
+
+    if (feed->slots_short > 0)
+        snprintf(to, size, "%u of %" PRIu64 " slots, memory is short", feed->n_slots, feed->n_slots + feed->slots_short);
+    else
+        snprintf(to, size, "%s", "");
+}
+
+static void feed_slots_short_json(const void *row, struct json *json)
+{
+    json_u64(json, ((const struct pf_row_feed *)row)->slots_short);
+}
+
 /* As a token has them. */
 static void feed_prints(const void *row, char *to, size_t size)
 {
@@ -93,6 +108,8 @@ static const struct column feed_columns[] = {
     COLUMN(pf_row_feed, seed, "seed", "", "of order and augmentations, where a job gives none"),
     COLUMN(pf_row_feed, batch, "batch", "", "rows of a slot"),
     COLUMN(pf_row_feed, n_slots, "slots", "", "slots of its arena"),
+    COLUMN_MADE(pf_row_feed, slots_short, "memory", "slots that are missing, as memory is short: they come when it returns",
+                feed_slots_short, feed_slots_short_json, NULL),
     COLUMN(pf_row_feed, slot_bytes, "slot_bytes", "bytes", "size of a slot"),
     COLUMN(pf_row_feed, free, "free", "", "slots that hold nothing"),
     COLUMN(pf_row_feed, filling, "filling", "", "slots that workers fill"),
@@ -112,7 +129,7 @@ static const struct column feed_columns[] = {
 const struct table table_feeds = {
     .name = "feeds",
     .none = "no feeds",
-    .shown = "name batch free filling ready held consumers rows_filled rows_delivered failed",
+    .shown = "name batch free filling ready held consumers rows_filled rows_delivered slots_short failed",
     COLUMNS(feed_columns),
     .row_size = sizeof(struct pf_row_feed),
     .id_offset = offsetof(struct pf_row_feed, name),

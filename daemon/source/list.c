@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "source/list.h"
 #include "source/digest.h"
+#include "source/list.h"
 
 static const struct setting settings[] = {
     { "path", SETTING_PATH, offsetof(struct list_params, path), NULL, .help = "the CSV file; its first line names the columns" },

@@ -25,10 +25,12 @@ static void hang(const char *path)
 
 static void take_poison(const char *what)
 {
+    volatile int *volatile nowhere = NULL;
+
     if (strcmp(what, POISON_ABORT) == 0)
         abort();
     else if (strcmp(what, POISON_SEGV) == 0)
-        *(int *volatile)NULL = 1;
+        *nowhere = 1;
     else
         hang(what);
 }

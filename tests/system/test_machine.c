@@ -76,7 +76,7 @@ static void expect_fewer(const char *yaml, uint32_t slots, const char *words)
     struct pf_row_feed feed = feed_now(pfeedd, "spine");
 
     CHECK(feed.n_slots < slots && feed.n_slots >= 4, "%u slots of %u", feed.n_slots, slots);
-    CHECK(strstr(row.status, "slots fewer as memory is short"), "the status is: %s", row.status);
+    CHECK(strstr(row.status, " slots, memory is short"), "the status is: %s", row.status);
     expect_words(words);
     daemon_stop(pfeedd);
 }
@@ -191,6 +191,113 @@ static void run_group(const void *arg)
     train_once();
     daemon_stop(pfeedd);
     CHECK(cgroup_number(&group, "memory.oom_control", "memory.events", "oom_kill ") == 0, "somebody was killed for memory");
+    cgroup_remove(&group);
+}
+
+/* ---- a daemon that was killed --------------------------------------------------------------------------------------- */
+
+#define PLANNED 36u /* slots: 60 % of the group */
+
+struct old {
+    struct plan plan;
+    uint32_t holds;
+};
+
+/* Keeps the arena mapped. */
+static void hold_on(void *arg)
+{
+    struct old *old = arg;
+    struct pfeed *pf = plan_open(&old->plan);
+
+    must_next(pf);
+    word_set(&old->holds, 1);
+    word_await(&old->holds, 2);
+}
+
+/* Three epochs, which want more slots than there are. */
+static struct history *train_long(void)
+{
+    struct plan plan = { .daemon = pfeedd, .feed = "spine", .epochs = 3, .history = history_create(48, 768) };
+
+    trainer_wait(trainer_start("trainer", train, &plan));
+    history_check(plan.history, "trainer", 3, 16);
+    return plan.history;
+}
+
+static void expect_same(const struct history *a, const struct history *b)
+{
+    for (uint64_t i = 0; i < a->n_rows; i++)
+        CHECK(a->rows[i].id == b->rows[i].id && a->rows[i].hash == b->rows[i].hash, "row %llu is another", (unsigned long long)i);
+}
+
+static bool status_has(const char *words)
+{
+    struct pf_row_daemon row;
+
+    stat_daemon(pfeedd, &row);
+    return strstr(row.status, words);
+}
+
+struct restart {
+    const char *shm;
+    bool filled; /* the new slots are filled as soon as they come: else they are there by themselves */
+};
+
+static void run_restart(const void *arg)
+{
+    const struct restart *how = arg;
+    struct old *old = shared_memory(sizeof(*old));
+    struct history *before, *after;
+    struct trainer *holder, *waiter = NULL;
+    struct process process;
+    struct pf_row_feed few;
+    char words[96];
+
+    if (sanitized(NULL))
+        skip("what a sanitizer takes beside it does not fit");
+    cgroup_create(&group, "memory");
+    cgroup_write(&group, "memory.limit_in_bytes", "memory.max", "268435456");
+    daemon_prepare = join_group;
+    snprintf(words, sizeof(words), "workers: 1, memory: 154MiB, shm: %s", how->shm);
+    started(recipe(words, "36"));
+    CHECK(feed_now(pfeedd, "spine").n_slots == PLANNED, "it has fewer slots from the start");
+    before = train_long();
+    old->plan = (struct plan){ .daemon = pfeedd, .feed = "spine" };
+    holder = trainer_start("holder", hold_on, old);
+    word_await(&old->holds, 1);
+    trainer_stop(holder);
+    daemon_kill(pfeedd);
+    daemon_again(pfeedd);
+    few = feed_now(pfeedd, "spine");
+    note("%u of %u slots", few.n_slots, PLANNED);
+    CHECK(few.n_slots >= 4 && few.n_slots < PLANNED && few.n_slots + few.slots_short == PLANNED, "%u slots, and %llu short",
+          few.n_slots, (unsigned long long)few.slots_short);
+    snprintf(words, sizeof(words), "%u of %u slots, memory is short", few.n_slots, PLANNED);
+    CHECK(status_has(words), "the status does not say '%s'", words);
+    after = train_long();
+    expect_same(before, after);
+    history_destroy(after);
+    if (how->filled) { /* somebody is there all the time, and takes nothing more: every slot is filled for him */
+        waiter = trainer_start("waiter", hold_on, &(struct old){ .plan = { .daemon = pfeedd, .feed = "spine" } });
+        UNTIL(feed_now(pfeedd, "spine").ready + feed_now(pfeedd, "spine").held == few.n_slots);
+    }
+    trainer_kill(holder);
+    UNTIL(feed_now(pfeedd, "spine").n_slots == PLANNED);
+    process_measure(pfeedd->pid, &process);
+    CHECK(process.shmem_bytes >= PLANNED * 4 * MIB, "only %llu MiB of all slots are there",
+          (unsigned long long)(process.shmem_bytes / MIB));
+    if (how->filled) {
+        UNTIL(feed_now(pfeedd, "spine").ready + feed_now(pfeedd, "spine").held == PLANNED);
+        trainer_kill(waiter);
+    }
+    CHECK(!status_has("memory is short") && feed_now(pfeedd, "spine").slots_short == 0, "it still says that memory is short");
+    expect_words("memory has returned, all 36 slots are there");
+    after = train_long();
+    expect_same(before, after);
+    daemon_stop(pfeedd);
+    CHECK(cgroup_number(&group, "memory.oom_control", "memory.events", "oom_kill ") == 0, "somebody was killed for memory");
+    history_destroy(before);
+    history_destroy(after);
     cgroup_remove(&group);
 }
 
@@ -371,10 +478,13 @@ static void run_v2_quota(const void *arg)
 
 int main(int argc, char **argv)
 {
+    static const struct restart restarts[] = { { "memfd", true }, { "posix", false } };
     static const struct test tests[] = {
         { "more than the machine's memory", run_ram, NULL },
         { "a limit on the size of files", run_fsize, NULL },
         { "a group of 256 MiB", run_group, NULL },
+        { "started anew at 60 % of a group, memfd", run_restart, &restarts[0] },
+        { "started anew at 60 % of a group, posix", run_restart, &restarts[1] },
         { "limits of v2, and of those above", run_v2, NULL },
         { "/dev/shm of 16 MiB", run_shm, NULL },
         { "one core", run_one_core, NULL },

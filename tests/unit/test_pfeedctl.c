@@ -51,7 +51,9 @@ static struct pf_row_feed feeds[] = {
       .rows_filled = 12345678,
       .rows_delivered = 1000,
       .read_bytes = 5ull << 30,
-      .decode_ns = 1500000 },
+      .decode_ns = 1500000,
+      .prints = { 0xfedcba9876543210u, 1, 2 },
+      .slots_short = 10 },
     { .name = "tokens", .source = "tokens", .deliver = "split", .batch = 32, .n_slots = 2, .failed = NASTY },
 };
 static struct pf_row_slot slots[] = {
@@ -339,7 +341,13 @@ static void test_sound(void)
           "d['daemon']['uptime_ns'] == 11520000000000 and len(d['feeds']) == 2" },
         { { "feeds" }, 1, "12.3 M", NULL, NULL },
         { { "feeds", "--columns", "seed,decode_ns,read_bytes" }, 1, "18446744073709551615    1.50 ms    5.00 GiB", NULL, NULL },
-        { { "feeds", "images" }, 0, "images", NULL, NULL },
+        { { "feeds", "images" }, 0, "6 of 16 slots, memory is short", NULL, NULL },
+        { { "feeds", "--json" },
+          1,
+          NULL,
+          NULL,
+          "[f['slots_short'] for f in d['feeds']] == [10, 0] and d['feeds'][0]['prints'] == "
+          "'fedcba9876543210:0000000000000001:0000000000000002'" },
         { { "feeds", "--json" },
           1,
           NULL,

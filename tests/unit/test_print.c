@@ -95,7 +95,8 @@ static void beside(void **state)
     (void)state;
     expect_differ(FEED SOURCE "    fields: { x: {}, y: { dtype: int64 } }\n",
                   "version: 1\nfeeds:\n  g:\n    source: { type: synthetic, rows: 1000, delay_us: 7 }\n    batch: 16\n"
-                  "    shuffle: { seed: 9 }\n    gang: 2\n    epochs: 3\n    slots: 5\n    max_held: 1\n    slow: skip\n"
+                  "    shuffle: { seed: 9 }\n    gang: 2\n    epochs: 3\n    slots: 5\n    max_held: 1\n    slow: skip\n    "
+                  "park_after: 5s\n"
                   "    max_errors: 0.5\n    read_retry: 1s\n    warm: yes\n    access: { users: [0] }\n"
                   "    fields: { x: {}, y: { dtype: int64 } }\n",
                   "");

@@ -296,6 +296,7 @@ static void open_one(struct opening *opening, uint32_t index)
     if (!feed || !open_source(opening, feed))
         return;
     feed->samples = config->source->count(feed->source);
+    feed->order_params = (struct order_params){ .n = feed->samples, .mode = (enum shuffle_mode)config->shuffle, .repeat = 1 };
     feed->batch = (uint32_t)config->batch;
     feed->max_bytes = config->source->max_bytes(feed->source);
     check_samples(opening, feed);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "choose.h"
 #include "decode/decode.h"
 #include "feed.h"
 
@@ -40,7 +41,7 @@ uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_worker
     }
     return feed_arena_bytes(feed, n_slots) + slots_bytes(n_slots, feed->batch) + n_workers * states + sizeof(*feed) +
            feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
-           order_bytes(&feed->order_params, views(n_slots));
+           choose_bytes(&feed->order_params) + order_bytes(&feed->order_params, views(n_slots));
 }
 
 uint64_t feed_codec_bytes(const struct feed *feed)

@@ -214,6 +214,11 @@ static void synthetic_where(const struct source *source, uint64_t id, char *text
     snprintf(text, size, "synthetic row %llu of %lld", (unsigned long long)id, (long long)source->params.rows);
 }
 
+static void synthetic_path(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    snprintf(text, size, "%llu", (unsigned long long)id);
+}
+
 const struct source_ops source_synthetic = {
     .name = "synthetic",
     .help = "rows made by arithmetic, of any dtype and shape, for tests and benchmarks",
@@ -227,4 +232,5 @@ const struct source_ops source_synthetic = {
     .bytes = synthetic_bytes,
     .read = synthetic_read,
     .where = synthetic_where,
+    .path = synthetic_path,
 };

@@ -261,6 +261,13 @@ static void tokens_where(const struct source *source, uint64_t id, char *text, s
     snprintf(text, size, "%s at token %llu", file->path, (unsigned long long)((id - file->first) * source->stride));
 }
 
+/* The file's name alone: windows of one text lie beside each other or overlap, and a split must not part them. */
+static void tokens_path(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    const char *path = file_of(source, id)->path, *slash = strrchr(path, '/');
+    snprintf(text, size, "%s", slash ? slash + 1 : path);
+}
+
 static int tokens_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                        struct sample_value *out, struct problem *why)
 {
@@ -305,4 +312,5 @@ const struct source_ops source_tokens = {
     .bytes = tokens_bytes,
     .read = tokens_read,
     .where = tokens_where,
+    .path = tokens_path,
 };

@@ -13,8 +13,9 @@
 #include "source/file.h"
 #include "split.h"
 
-#define BLOCK_AUTO  1024
-#define WINDOW_AUTO 16
+/* Which of two that read as much at a time mixes better: pfeed-order(7) has figures. */
+#define BLOCK_AUTO  256
+#define WINDOW_AUTO 64
 #define LABEL       "label"
 #define CLASSES_MAX 65536 /* labels up to here are watched for classes that a part has not */
 #define SUM_BITS    62    /* the sum of all weights stays within */

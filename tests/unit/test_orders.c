@@ -377,6 +377,45 @@ static void test_pick(void **state)
     free(sums);
 }
 
+/* ---- for ever the same ---------------------------------------------------------------------------------------------- */
+
+/* Computed by other means: tests/papers/orders.py, which has all of it from the manual's text. Weights are i modulo 7. */
+static void test_golden(void **state)
+{
+    static const struct {
+        struct order_params params;
+        uint64_t seed, epoch, hash; /* FNV-1a, a whole word at a time, over id and occurrence of the first 1,000 positions */
+    } rows[] = {
+        { { .n = 10, .mode = SHUFFLE_BLOCK, .block = 3, .window = 2, .repeat = 1 }, 42, 0, 0x3590b2dde0a8fffc },
+        { { .n = 1000, .mode = SHUFFLE_BLOCK, .block = 256, .window = 64, .repeat = 1 }, 42, 1, 0xb29bbaa30874443d },
+        { { .n = 70000, .mode = SHUFFLE_BLOCK, .block = 64, .window = 16, .repeat = 1 }, 1099511627776, 7, 0x14514be556312d08 },
+        { { .n = 10, .mode = SHUFFLE_WEIGHTED, .length = 10, .repeat = 1 }, 42, 0, 0x36fa239b2fe01e12 },
+        { { .n = 1000, .mode = SHUFFLE_WEIGHTED, .length = 3000, .repeat = 2 }, 42, 1, 0xa83f6a67ecd1e435 },
+        { { .n = 300, .mode = SHUFFLE_WEIGHTED, .length = 100, .repeat = 1 }, 0, 5, 0xa8892deb2e9aa5c3 },
+        { { .n = 1000, .mode = SHUFFLE_GLOBAL, .repeat = 4 }, 3, 2, 0x1ab4b55e68cce7b5 }
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct order_params params = rows[i].params;
+        const int bits = 62 - (64 - __builtin_clzll(params.n - 1));
+        uint64_t hash = UINT64_C(0xcbf29ce484222325), sum = 0;
+        struct place *places;
+
+        params.sums = array(params.n, sizeof(*params.sums));
+        for (uint64_t m = 0; m < params.n; m++)
+            params.sums[m] = sum += (uint64_t)floor(ldexp((double)(m % 7) / 6, bits) + 0.5);
+        places = read_epoch(&params, rows[i].seed, rows[i].epoch);
+        for (uint64_t p = 0; p < order_length(&params) && p < 1000; p++) {
+            hash = (hash ^ places[p].id) * UINT64_C(0x100000001b3);
+            hash = (hash ^ places[p].occurrence) * UINT64_C(0x100000001b3);
+        }
+        assert_int_equal(hash, rows[i].hash);
+        free(places);
+        free(params.sums);
+    }
+}
+
 /* ---- prints --------------------------------------------------------------------------------------------------------- */
 
 /* Whatever decides which sample stands where changes the print, and nothing else does. */
@@ -420,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_pick),
         cmocka_unit_test(test_print),
+        cmocka_unit_test(test_golden),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,11 +51,10 @@ static void ask(struct chooser *c, const void *what, size_t size)
     c->asked = XXH3_64bits_withSeed(what, size, c->asked + 1);
 }
 
-static int make_ids(struct chooser *c)
+static int too_many(const struct chooser *c, const char *what)
 {
-    if (c->samples <= SIZE_MAX / sizeof(*c->ids) && !source_too_large(c->env->progress, c->samples * sizeof(*c->ids)))
-        c->ids = malloc(c->samples * sizeof(*c->ids));
-    return c->ids ? 0 : no_memory(c->why);
+    return problem_set(c->why, -ENOMEM, "the %s of %llu samples do not fit into the %llu MiB of `daemon: memory`; raise it", what,
+                       (unsigned long long)c->n, (unsigned long long)(c->env->progress->most_bytes >> 20));
 }
 
 /* ---- values of the source ------------------------------------------------------------------------------------------- */
@@ -182,17 +181,19 @@ static int is_ours(struct chooser *c, struct splitting *s, uint64_t id)
     size_t size, at = 0;
     double label = -1;
     bool ours;
+    int rc;
 
     c->config->source->path(c->env->source, id, path, sizeof(path));
-    grouped = split_group_of(&s->group, path, &size);
-    if (!grouped) {
+    rc = split_group_of(&s->group, path, &grouped, &size);
+    if (rc == -ENOENT) {
         if (s->n_groupless++ == 0)
             snprintf(s->groupless, sizeof(s->groupless), "%.255s", path);
         return 0;
     }
+    if (rc < 0)
+        return no_memory(c->why);
     if (s->stratify) {
-        int rc = read_number(c, id, s->label, &label);
-
+        rc = read_number(c, id, s->label, &label);
         if (rc < 0)
             return problem_about(c->why, "stratify", -1, rc);
         name_class(s, (int64_t)label, s->text, PATH_MAX);
@@ -223,19 +224,24 @@ static void find_odd_class(const struct chooser *c, const struct splitting *s)
     c->odd->key = "stratify";
 }
 
-static int sort_out(struct chooser *c, struct splitting *s)
+static int sort_out(struct chooser *c, struct splitting *s, uint64_t **out, uint64_t *n)
 {
-    const uint64_t all = c->n;
-    uint64_t kept = 0;
+    uint64_t *kept = NULL, room = 0, *grown;
 
-    for (uint64_t i = 0; i < all; i++) {
-        const uint64_t id = id_at(c, i);
-        int ours = is_ours(c, s, id);
+    for (uint64_t i = 0; i < c->n; i++) {
+        int ours = is_ours(c, s, id_at(c, i));
 
         if (ours < 0)
             return ours;
-        if (ours)
-            c->ids[kept++] = id; /* at or before i, so that none is lost */
+        if (!ours)
+            continue;
+        grown = file_grown(kept, *n, &room, sizeof(*kept));
+        kept = *out = grown ? grown : kept;
+        if (!grown)
+            return no_memory(c->why);
+        if (source_too_large(c->env->progress, room * sizeof(*kept)))
+            return too_many(c, "ids");
+        kept[(*n)++] = id_at(c, i);
         if (source_stopping(c->env->progress))
             return stopped(c->why);
     }
@@ -243,32 +249,33 @@ static int sort_out(struct chooser *c, struct splitting *s)
         return problem_about(c->why, "group", -1,
                              problem_set(c->why, -EINVAL,
                                          "'group' matches the paths of all but %llu of %llu samples, first %s; let it match all",
-                                         (unsigned long long)s->n_groupless, (unsigned long long)all, s->groupless));
-    c->n = kept;
-    if (kept == 0)
+                                         (unsigned long long)s->n_groupless, (unsigned long long)c->n, s->groupless));
+    if (*n == 0)
         return problem_about(c->why, "part", -1,
                              problem_set(c->why, -EINVAL, "none of %llu samples is in the part '%s'; give it a larger share",
-                                         (unsigned long long)all, c->config->split.part));
+                                         (unsigned long long)c->n, c->config->split.part));
     return 0;
 }
 
 static int take_part(struct chooser *c)
 {
     struct splitting *s = calloc(1, sizeof(*s));
-    const bool subset = c->ids != NULL;
+    uint64_t *kept = NULL, n = 0;
     int rc = s ? begin_split(c, s) : no_memory(c->why);
 
     if (rc == 0)
         ask_split(c, s);
-    if (rc == 0 && !subset) {
-        rc = make_ids(c);
-        for (uint64_t i = 0; rc == 0 && i < c->n; i++)
-            c->ids[i] = i;
-    }
     if (rc == 0)
-        rc = sort_out(c, s);
+        rc = sort_out(c, s, &kept, &n);
     if (rc == 0 && s->stratify)
         find_odd_class(c, s);
+    if (rc == 0) {
+        free(c->ids);
+        c->ids = kept;
+        c->n = n;
+    } else {
+        free(kept);
+    }
     if (s) {
         split_group_fini(&s->group);
         free(s->watched);
@@ -334,10 +341,10 @@ static int weigh(struct chooser *c, struct order_params *params)
                              problem_set(c->why, -ERANGE,
                                          "%llu draws, %u times each, are more than an epoch may have; give a 'length' up to %u",
                                          (unsigned long long)params->length, params->repeat, UINT32_MAX / params->repeat));
-    if (!source_too_large(c->env->progress, 2 * c->n * sizeof(double))) {
-        weights = malloc(c->n * sizeof(*weights));
-        params->sums = malloc(c->n * sizeof(*params->sums));
-    }
+    if (source_too_large(c->env->progress, 2 * c->n * sizeof(double)))
+        return too_many(c, "weights");
+    weights = malloc(c->n * sizeof(*weights));
+    params->sums = malloc(c->n * sizeof(*params->sums));
     if (!weights || !params->sums)
         rc = no_memory(c->why);
     if (rc == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which samples of a feed's source take part, and in what order: from the YAML of `split` and `shuffle` to struct config_feed.
  * Called by config_feed.c, on its thread; choose.c judges it with the samples before it. */
-#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,7 +176,8 @@ static void check_split(struct reader *reader, struct config_split *split)
     struct problem why;
     find_part(reader, split);
     int rc = split_group_init(&group, split->group, &why);
-    if (rc < 0)
+    reader->no_memory |= rc == -ENOMEM;
+    if (rc < 0 && rc != -ENOMEM)
         reader_error(reader, &mark, "%s", why.text);
     split_group_fini(&group);
     mark = config_mark_of(config_split_table, split->marks, "stratify");

@@ -53,7 +53,6 @@ const struct setting config_daemon_table[] = {
 
 const struct setting config_feed_table[] = {
     { "source", SETTING_SECTION, FEED(source_params), NULL, .help = "where the samples are: 'type' and that kind's own keys" },
-    { "split", SETTING_SECTION, 0, "", .help = "the part of the samples that this feed has; not given: all" },
     { "subset", SETTING_PATH, FEED(subset), "",
       .help = "a file of ids, one a line, each once: only these samples take part, and their order is the file's" },
     { "shuffle", SETTING_SECTION, 0, "", .help = "order of the samples: global, none, block, or a map of mode, seed and more" },
@@ -79,6 +78,7 @@ const struct setting config_feed_table[] = {
       .help = "how long transient read errors are tried again" },
     { "warm", SETTING_BOOL, FEED(warm), "no", .help = "fill the slots once before the first consumer comes" },
     { "fields", SETTING_SECTION, 0, NULL, .help = "a map from each field's name to how its rows are made" },
+    { "split", SETTING_SECTION, 0, "", .help = "the part of the samples that this feed has; not given: all" },
     { "access", SETTING_SECTION, 0, "", .help = "who may attach, beside root: users and groups; not given: group pfeed" },
     { "cache", SETTING_LATER, 0, "", .help = "caches of encoded or decoded samples come later" },
     SETTINGS_END,

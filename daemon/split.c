@@ -84,9 +84,11 @@ int split_group_init(struct split_group *group, const char *expression, struct p
     if (!expression)
         return 0;
     rc = regcomp(&group->regex, expression, REG_EXTENDED);
+    if (rc == REG_ESPACE)
+        return problem_set(why, -ENOMEM, "out of memory for the expression of 'group'");
     if (rc != 0) {
         regerror(rc, &group->regex, text, sizeof(text));
-        return problem_set(why, rc == REG_ESPACE ? -ENOMEM : -EINVAL,
+        return problem_set(why, -EINVAL,
                            "'group' is '%.120s', which is no extended regular expression: %s; mend it, see regex(7)", expression,
                            text);
     }
@@ -101,20 +103,23 @@ void split_group_fini(struct split_group *group)
     group->given = false;
 }
 
-const char *split_group_of(const struct split_group *group, const char *path, size_t *size)
+int split_group_of(const struct split_group *group, const char *path, const char **text, size_t *size)
 {
     regmatch_t found[2];
     const regmatch_t *match;
 
     if (!group->given) {
+        *text = path;
         *size = strlen(path);
-        return path;
+        return 0;
     }
+    errno = 0;
     if (regexec(&group->regex, path, 2, found, 0) != 0)
-        return NULL;
+        return errno == ENOMEM ? -ENOMEM : -ENOENT; /* glibc says of both that there is no match */
     match = group->regex.re_nsub > 0 ? &found[1] : &found[0];
     if (match->rm_so < 0)
-        return NULL; /* a (...) that the match does without */
+        return -ENOENT; /* a (...) that the match does without */
+    *text = path + match->rm_so;
     *size = (size_t)(match->rm_eo - match->rm_so);
-    return path + match->rm_so;
+    return 0;
 }

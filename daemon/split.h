@@ -28,7 +28,7 @@ struct split_group {
 /* POSIX extended; NULL: everything is its own group. */
 int split_group_init(struct split_group *group, const char *expression, struct problem *why);
 void split_group_fini(struct split_group *group);
-/* What of the path is hashed: what the first (...) of the expression matches, or else the whole match. NULL: it does not match. */
-const char *split_group_of(const struct split_group *group, const char *path, size_t *size);
+/* What of the path is hashed: what the first (...) of the expression matches, or else the whole match. -ENOENT: it does not match. */
+int split_group_of(const struct split_group *group, const char *path, const char **text, size_t *size);
 
 #endif

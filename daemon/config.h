@@ -13,6 +13,7 @@
 #include "sample.h"
 #include "setting.h"
 #include "source/source.h"
+#include "split.h"
 
 #define CONFIG_FIELDS_MAX PF_FIELDS /* fields of a feed */
 #define CONFIG_FEEDS_MAX  1024
@@ -27,6 +28,7 @@ struct config_mark {
 enum config_shm { CONFIG_SHM_AUTO, CONFIG_SHM_MEMFD, CONFIG_SHM_POSIX };
 enum config_tail { CONFIG_TAIL_DROP, CONFIG_TAIL_PAD, CONFIG_TAIL_PARTIAL };
 enum config_slow { CONFIG_SLOW_PARK, CONFIG_SLOW_BLOCK, CONFIG_SLOW_SKIP };
+enum config_stratify { CONFIG_STRATIFY_NONE, CONFIG_STRATIFY_CLASS };
 enum config_on_error { CONFIG_REPLACE, CONFIG_MASK, CONFIG_FAIL };
 
 struct config_daemon { /* daemon: */
@@ -50,6 +52,19 @@ struct config_access {
     struct config_mark *marks;
 };
 
+struct config_split {
+    bool given;
+    char *part;
+    uint32_t part_index;
+    int64_t key;
+    char *group;
+    int stratify; /* enum config_stratify */
+    uint32_t n_parts;
+    struct setting *parts; /* a row a part, into shares */
+    double shares[SPLIT_PARTS];
+    struct config_mark *marks, *part_marks;
+};
+
 struct config_field {
     struct field field;      /* name, from, decode and its params, transforms, dtype, layout; the rest is prepare's */
     struct source_want want; /* from, dtype, shape, length, stride */
@@ -66,12 +81,18 @@ struct config_field {
 struct config_feed {
     char *name;
     struct config_mark mark, source_mark;
-    bool bad, source_bad; /* errors were found: anywhere in it, in its source */
+    bool bad, source_bad, order_bad; /* errors were found: anywhere in it, in its source, in what chooses and orders samples */
     const struct source_ops *source;
     void *source_params;
     char *classes_of; /* another feed's name, or NULL */
-    int shuffle;      /* enum shuffle_mode */
+    struct config_split split;
+    char *subset; /* or NULL */
+    int shuffle;  /* enum shuffle_mode */
     uint64_t seed;
+    int64_t block, window; /* 0: auto */
+    char *weights, *weights_from;
+    int64_t length; /* 0: auto */
+    int64_t repeat;
     int64_t batch;
     int tail;             /* enum config_tail */
     char *deliver;        /* name of a delivery mode: "split", "each" */

@@ -71,6 +71,20 @@ static void dump_field(const struct config_field *field, FILE *to)
     }
 }
 
+static void dump_split(const struct config_split *split, FILE *to)
+{
+    for (const struct setting *row = config_split_table; row->name; row++) {
+        const struct config_mark *mark = &split->marks[row - config_split_table];
+        if (row->type == SETTING_SECTION) {
+            fprintf(to, "      %s:", row->name);
+            print_mark(mark, to);
+            dump_table(split->parts, split->shares, split->part_marks, 8, to);
+        } else {
+            dump_row(row, split, mark, 6, to);
+        }
+    }
+}
+
 static void dump_feed_section(const struct config_feed *feed, const struct setting *row, FILE *to)
 {
     const struct config_mark *mark = &feed->marks[row - config_feed_table];
@@ -78,13 +92,16 @@ static void dump_feed_section(const struct config_feed *feed, const struct setti
         fputs("    # access: not given: group pfeed, root and the daemon's own user\n", to);
         return;
     }
-    fprintf(to, "    %s:", row->name);
+    fprintf(to, "    %s:%s", row->name, strcmp(row->name, "split") == 0 && !feed->split.given ? " {}" : "");
     print_mark(mark, to);
     if (strcmp(row->name, "source") == 0) {
         dump_table(config_source_table, feed, feed->source_type_marks, 6, to);
         dump_table(feed->source->settings, feed->source_params, feed->source_marks, 6, to);
     } else if (strcmp(row->name, "shuffle") == 0) {
         dump_table(config_shuffle_table, feed, feed->shuffle_marks, 6, to);
+    } else if (strcmp(row->name, "split") == 0) {
+        if (feed->split.given)
+            dump_split(&feed->split, to);
     } else if (strcmp(row->name, "access") == 0) {
         dump_table(config_access_table, &feed->access, feed->access.marks, 6, to);
     } else {
@@ -129,13 +146,10 @@ void config_help(FILE *to)
         const char *title;
         const struct setting *rows;
     } tables[] = {
-        { "The file", config_top_table },
-        { "daemon:", config_daemon_table },
-        { "A feed", config_feed_table },
-        { "shuffle:", config_shuffle_table },
-        { "access:", config_access_table },
-        { "A field", config_field_table },
-        { "source: of any kind", config_source_table },
+        { "The file", config_top_table },     { "daemon:", config_daemon_table },
+        { "A feed", config_feed_table },      { "split:", config_split_table },
+        { "shuffle:", config_shuffle_table }, { "access:", config_access_table },
+        { "A field", config_field_table },    { "source: of any kind", config_source_table },
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         fprintf(to, "%s%s\n", i ? "\n" : "", tables[i].title);

@@ -22,7 +22,7 @@ static const char *deliver_name(uint32_t i)
     return deliver_kinds[i] ? deliver_kinds[i]->name : NULL;
 }
 
-/* --- source, shuffle, access ---------------------------------------------------------------------------------------------- */
+/* --- source, access ------------------------------------------------------------------------------------------------------- */
 
 static void read_source(struct reader *reader, struct config_feed *feed, yaml_node_t *map)
 {
@@ -60,25 +60,6 @@ static void read_source(struct reader *reader, struct config_feed *feed, yaml_no
     };
     mark = reader_mark(reader, map);
     reader_section(reader, &section, map, &mark);
-}
-
-static void read_shuffle(struct reader *reader, struct config_feed *feed, yaml_node_t *node)
-{
-    struct config_mark mark = node ? reader_mark(reader, node) : feed->mark;
-    const char *word = node ? reader_word(node) : NULL;
-    struct problem why;
-    feed->shuffle_marks = reader_marks_for(reader, config_shuffle_table);
-    struct reader_section section = { .what = "'shuffle'", .tables = { { config_shuffle_table, feed, feed->shuffle_marks } } };
-    if (word && !reader_is_empty(node) && feed->shuffle_marks) {
-        /* The mode alone: `shuffle: none`. */
-        struct setting row = config_shuffle_table[0];
-        row.name = "shuffle";
-        feed->shuffle_marks[0] = mark;
-        if (setting_set(&row, feed, NULL, &word, 1, &why) < 0)
-            reader_error(reader, &mark, "%s", why.text);
-        node = NULL;
-    }
-    reader_section(reader, &section, node, &mark);
 }
 
 /* A number, or a name that this machine knows. 0, or -ENOENT. */
@@ -133,13 +114,17 @@ static void read_access(struct reader *reader, struct config_access *access, yam
 static void nested_feed(struct reader *reader, struct reader_section *section, const struct setting *row, yaml_node_t *value)
 {
     struct config_feed *feed = section->owner;
+    const uint32_t before = reader->config->n_errors;
     if (strcmp(row->name, "source") == 0) {
-        uint32_t before = reader->config->n_errors;
         feed->source_mark = feed->marks[row - config_feed_table];
         read_source(reader, feed, value);
         feed->source_bad = reader->config->n_errors != before;
     } else if (strcmp(row->name, "shuffle") == 0) {
-        read_shuffle(reader, feed, value);
+        config_shuffle_read(reader, feed, value);
+        feed->order_bad |= reader->config->n_errors != before;
+    } else if (strcmp(row->name, "split") == 0) {
+        config_split_read(reader, feed, value);
+        feed->order_bad |= reader->config->n_errors != before;
     } else if (strcmp(row->name, "fields") == 0) {
         config_fields_read(reader, feed, value);
     } else {
@@ -179,6 +164,8 @@ void config_feed_release(struct config_feed *feed)
     free(feed->source_params);
     setting_release(config_source_table, feed);
     setting_release(config_feed_table, feed);
+    setting_release(config_shuffle_table, feed);
+    config_split_release(&feed->split);
     setting_release(config_access_table, &feed->access);
     free(feed->access.users);
     free(feed->access.groups);

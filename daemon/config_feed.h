@@ -10,6 +10,11 @@
 void config_feed_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map);
 void config_feed_release(struct config_feed *feed);
 
+/* config_order.c; a node of NULL: not given */
+void config_shuffle_read(struct reader *reader, struct config_feed *feed, yaml_node_t *node);
+void config_split_read(struct reader *reader, struct config_feed *feed, yaml_node_t *node);
+void config_split_release(struct config_split *split);
+
 /* config_field.c */
 void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map);
 void config_field_release(struct config_field *field);

@@ -7,6 +7,7 @@
 #define FEED(member)   offsetof(struct config_feed, member)
 #define FIELD(member)  offsetof(struct config_field, member)
 #define ACCESS(member) offsetof(struct config_access, member)
+#define SPLIT(member)  offsetof(struct config_split, member)
 #define ROWS_MAX       1048576
 #define ELEMENTS_MAX   2147483647 /* a dimension of a row */
 #define HOUR_MS        3600000
@@ -52,7 +53,10 @@ const struct setting config_daemon_table[] = {
 
 const struct setting config_feed_table[] = {
     { "source", SETTING_SECTION, FEED(source_params), NULL, .help = "where the samples are: 'type' and that kind's own keys" },
-    { "shuffle", SETTING_SECTION, 0, "", .help = "order of the samples: global, none, or a map of mode and seed" },
+    { "subset", SETTING_PATH, FEED(subset), "",
+      .help = "a file of ids, one a line, each once: only these samples take part, and their order is the file's",
+      .print = SETTING_BESIDE },
+    { "shuffle", SETTING_SECTION, 0, "", .help = "order of the samples: global, none, block, or a map of mode, seed and more" },
     { "batch", SETTING_INT, FEED(batch), NULL, 1, ROWS_MAX,
       .help = "rows of a slot, and of one global step unless a job asks otherwise", .print = SETTING_BESIDE },
     { "tail", SETTING_CHOICE, FEED(tail), "drop", .choices = "drop|pad|partial",
@@ -88,6 +92,7 @@ const struct setting config_feed_table[] = {
     { "warm", SETTING_BOOL, FEED(warm), "no", .help = "fill the slots once before the first consumer comes",
       .print = SETTING_BESIDE },
     { "fields", SETTING_SECTION, 0, NULL, .help = "a map from each field's name to how its rows are made" },
+    { "split", SETTING_SECTION, 0, "", .help = "the part of the samples that this feed has; not given: all" },
     { "access", SETTING_SECTION, 0, "", .help = "who may attach, beside root: users and groups; not given: group pfeed" },
     { "cache", SETTING_LATER, 0, "", .help = "caches of encoded or decoded samples come later" },
     SETTINGS_END,
@@ -100,10 +105,37 @@ const struct setting config_source_table[] = {
 };
 
 const struct setting config_shuffle_table[] = {
-    { "mode", SETTING_CHOICE, FEED(shuffle), "global", .choices = "global|none|!block",
-      .help = "global: every epoch a new order of all samples; none: as the source lists them" },
+    { "mode", SETTING_CHOICE, FEED(shuffle), "global", .choices = "global|none|block|weighted",
+      .help = "global: every epoch a new order of all samples; none: as the source lists them; block: nearly as random, by reads "
+              "that lie together; weighted: drawn by weight, with replacement" },
     { "seed", SETTING_INT, FEED(seed), "0", 0, SETTING_NO_MAX, .help = "of the order and of all random transforms",
       .print = SETTING_BESIDE },
+    { "block", SETTING_INT, FEED(block), "auto", 1, 1e9, .choices = "auto",
+      .help = "samples of a block, which are read together (mode block); auto: 256" },
+    { "window", SETTING_INT, FEED(window), "auto", 1, 65536, .choices = "auto",
+      .help = "blocks, far from each other, whose samples are shuffled together (mode block); auto: 64" },
+    { "weights", SETTING_PATH, FEED(weights), "",
+      .help = "a file of numbers, one a line, as many as the source has samples (mode weighted)", .print = SETTING_BESIDE },
+    { "weights_from", SETTING_STRING, FEED(weights_from), "",
+      .help = "or the part of the samples that has them, such as a column of a list (mode weighted)", .print = SETTING_BESIDE },
+    { "length", SETTING_INT, FEED(length), "auto", 1, 4294967295.0, .choices = "auto",
+      .help = "draws of an epoch (mode weighted); auto: as many as there are samples" },
+    { "repeat", SETTING_INT, FEED(repeat), "1", 1, 1024,
+      .help = "each sample so often in turn, every time with other random transforms (repeated augmentation)" },
+    SETTINGS_END,
+};
+
+const struct setting config_split_table[] = {
+    { "part", SETTING_STRING, SPLIT(part), NULL, .help = "which of the parts this feed has" },
+    { "parts", SETTING_SECTION, 0, NULL, .help = "a map from each part's name to its share; all shares together are at most 1" },
+    { "key", SETTING_INT, SPLIT(key), "0", 0, SETTING_NO_MAX,
+      .help = "of the hash of a sample's path, by which it is in a part; feeds with the same parts and key split alike" },
+    { "group", SETTING_STRING, SPLIT(group), "",
+      .help =
+          "an extended regular expression on the path: samples where its first (...), or else all of it, matches the same text "
+          "stay together" },
+    { "stratify", SETTING_CHOICE, SPLIT(stratify), "none", .choices = "none|class",
+      .help = "class: each class is split for itself, and a warning says which ones the part has not" },
     SETTINGS_END,
 };
 

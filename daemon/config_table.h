@@ -17,6 +17,7 @@ extern const struct setting config_daemon_table[];  /* into struct config_daemon
 extern const struct setting config_feed_table[];    /* into struct config_feed */
 extern const struct setting config_source_table[];  /* into struct config_feed; beside the kind's own */
 extern const struct setting config_shuffle_table[]; /* into struct config_feed */
+extern const struct setting config_split_table[];   /* into struct config_split; `parts` is a map of the user's own names */
 extern const struct setting config_field_table[];   /* into struct config_field */
 extern const struct setting config_access_table[];  /* into struct config_access */
 

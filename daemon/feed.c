@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "choose.h"
 #include "consumer.h"
 #include "group.h"
 #include "park.h"
@@ -40,6 +41,7 @@ void feed_destroy(struct feed *feed)
     if (feed->slots)
         slots_destroy(feed);
     order_destroy(feed->order);
+    choose_free(&feed->order_params);
     segment_destroy(&feed->segment);
     feed_close_states(feed);
     free(feed->fields);

@@ -49,8 +49,9 @@ struct feed {
     const struct sample_part *parts;
     const struct deliver_ops *deliver;
     struct order *order;
-    uint64_t samples; /* N */
-    uint32_t batch;   /* rows of a slot */
+    struct order_params order_params; /* of order; choose.c */
+    uint64_t samples;                 /* N: positions of an epoch */
+    uint32_t batch;                   /* rows of a slot */
     uint32_t n_fields;
     struct field *fields;
     size_t max_bytes; /* a worker's read buffer */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "choose.h"
 #include "decode/decode.h"
 #include "feed.h"
 
@@ -41,7 +42,7 @@ uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_worker
     }
     return feed_arena_bytes(feed, n_slots) + slots_bytes(n_planned, feed->batch) + n_workers * states + sizeof(*feed) +
            feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
-           order_bytes(feed->samples, (enum shuffle_mode)feed->config->shuffle, views(n_planned));
+           choose_bytes(&feed->order_params) + order_bytes(&feed->order_params, views(n_planned));
 }
 
 uint64_t feed_codec_bytes(const struct feed *feed)
@@ -157,9 +158,9 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
         return rc;
     if (slots_create(feed) < 0)
         return problem_set(why, -ENOMEM, "no memory for %u slots", feed->n_planned);
-    rc = order_create(&feed->order, feed->samples, (enum shuffle_mode)feed->config->shuffle, views(feed->n_planned));
+    rc = order_create(&feed->order, &feed->order_params, views(feed->n_planned));
     if (rc < 0)
-        return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->samples);
+        return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->order_params.n);
     rc = open_states(feed, n_workers, why);
     if (rc < 0)
         return rc;

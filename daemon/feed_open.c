@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "choose.h"
 #include "config_table.h"
 #include "decode/decode.h"
 #include "deliver/deliver.h"
@@ -235,7 +236,7 @@ static void check_slots(struct opening *opening, const struct config_feed *confi
                      (long long)config->slots, (long long)config->max_held, feed_least_slots(config));
 }
 
-static void check_samples(struct opening *opening, const struct feed *feed)
+static void no_samples(struct opening *opening, const struct feed *feed)
 {
     const struct config_feed *config = feed->config;
     struct problem nothing = { .key = NULL, .want = -1 };
@@ -244,12 +245,59 @@ static void check_samples(struct opening *opening, const struct feed *feed)
 
     for (const struct setting *row = config->source->settings; row->name; row++)
         snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", *known ? ", " : "", row->name);
-    if (feed->samples == 0) {
-        config_error(opening->config, &mark, "feed '%s': source '%s' has no samples; check its settings (%s)", config->name,
-                     config->source->name, known);
-        return;
+    config_error(opening->config, &mark, "feed '%s': source '%s' has no samples; check its settings (%s)", config->name,
+                 config->source->name, known);
+}
+
+/* Where what choose() blames was written. */
+static struct config_mark blame_choice(const struct config_feed *config, const struct problem *why)
+{
+    struct config_mark mark = { .line = 0 };
+
+    if (why->key && config->split.given)
+        mark = config_mark_of(config_split_table, config->split.marks, why->key);
+    if (why->key && !mark.line)
+        mark = config_mark_of(config_shuffle_table, config->shuffle_marks, why->key);
+    if (why->key && !mark.line)
+        mark = config_mark_of(config_feed_table, config->marks, why->key);
+    return mark_or(mark, &config->mark);
+}
+
+/* False: it was told to stop. Where there are none that take part, feed->samples stays 0. */
+static bool choose_samples(struct opening *opening, struct feed *feed)
+{
+    const struct config_feed *config = feed->config;
+    const struct choose_env env = { config, feed->source, opening->env->progress };
+    struct problem odd = { .key = NULL, .want = -1 }, why = { .key = NULL, .want = -1 };
+    struct config_mark mark;
+    int rc;
+
+    if (config->source->count(feed->source) == 0) {
+        no_samples(opening, feed);
+        return true;
     }
-    if (config->batch <= 0 || (uint64_t)config->batch <= feed->samples)
+    if (config->order_bad)
+        return true;
+    rc = choose(&feed->order_params, &env, &odd, &why);
+    if (rc < 0) {
+        mark = blame_choice(config, &why);
+        if (rc != -ECANCELED)
+            config_error(opening->config, &mark, "feed '%s': %s", config->name, why.text);
+        return rc != -ECANCELED;
+    }
+    feed->samples = order_length(&feed->order_params);
+    mark = blame_choice(config, &odd);
+    if (*odd.text)
+        config_warning(opening->config, &mark, "feed '%s': %s", config->name, odd.text);
+    return true;
+}
+
+static void check_batch(struct opening *opening, const struct feed *feed)
+{
+    const struct config_feed *config = feed->config;
+    struct config_mark mark;
+
+    if (feed->samples == 0 || config->batch <= 0 || (uint64_t)config->batch <= feed->samples)
         return;
     mark = config_mark_of(config_feed_table, config->marks, "batch");
     if (config->tail == CONFIG_TAIL_DROP)
@@ -291,6 +339,7 @@ static void take_prints(struct opening *opening, struct feed *feed)
     if (feed->config->bad)
         return;
     opening->config->no_memory |= print_config(feed->config, &feed->prints) < 0;
+    print_chosen(feed, &feed->prints);
     if (print_data(feed, &feed->prints, &why) == 0)
         return;
     mark = blame(feed->config, &why);
@@ -316,10 +365,11 @@ static void open_one(struct opening *opening, uint32_t index)
     opening->config->no_memory |= !feed;
     if (!feed || !open_source(opening, feed))
         return;
-    feed->samples = config->source->count(feed->source);
+    if (!choose_samples(opening, feed))
+        return;
     feed->batch = (uint32_t)config->batch;
     feed->max_bytes = config->source->max_bytes(feed->source);
-    check_samples(opening, feed);
+    check_batch(opening, feed);
     prepare_fields(opening, feed);
     if (feed->fields)
         lay_out(feed);

@@ -101,8 +101,9 @@ static int put_section(const struct config_feed *config, const struct setting *r
 {
     if (strcmp(row->name, "shuffle") == 0)
         return put_table(config_shuffle_table, config, SETTING_COUNTS, "shuffle ", to);
-    /* The data's print, the recipe's, and none. Whoever adds a section says here what it is. */
-    assert(strcmp(row->name, "source") == 0 || strcmp(row->name, "fields") == 0 || strcmp(row->name, "access") == 0);
+    /* The data's print, the recipe's, what print_chosen hashes, and none. Whoever adds a section says here what it is. */
+    assert(strcmp(row->name, "source") == 0 || strcmp(row->name, "split") == 0 || strcmp(row->name, "fields") == 0 ||
+           strcmp(row->name, "access") == 0);
     return 0;
 }
 
@@ -157,6 +158,14 @@ int print_config(const struct config_feed *config, struct pf_prints *prints)
     prints->order = order;
     prints->recipe = recipe;
     return 0;
+}
+
+void print_chosen(const struct feed *feed, struct pf_prints *prints)
+{
+    const uint64_t both[] = { prints->order, feed->order_params.asked };
+
+    if (feed->order_params.asked)
+        prints->order = XXH3_64bits(both, sizeof(both));
 }
 
 /* ---- data ----------------------------------------------------------------------------------------------------------- */

@@ -157,7 +157,7 @@ static bool replace_row(const struct row_maker *maker, struct feed *feed, struct
 
         key.id = scheduled;
         draw_init(&draw, &key, "row.replace", t);
-        key.id = draw_below(&draw, feed->samples);
+        key.id = order_pick(feed->order, &draw);
         if (key.id == scheduled)
             continue;
         if (fill_row(maker, feed, slot, row, &key, why) >= 0) {
@@ -176,7 +176,7 @@ static bool replace_row(const struct row_maker *maker, struct feed *feed, struct
 
 bool row_make(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row)
 {
-    uint64_t position = slot->index * feed->batch + row, length = order_length(feed->order, slot->epoch);
+    uint64_t position = slot->index * feed->batch + row, length = feed->samples;
     uint64_t *ids = (uint64_t *)(slot->base + feed->ids_offset), *used_ids = (uint64_t *)(slot->base + feed->used_ids_offset);
     struct row_key key = { .seed = slot->seed, .epoch = slot->epoch };
     uint8_t *flags = slot->base + feed->flags_offset + row;

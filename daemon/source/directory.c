@@ -252,6 +252,13 @@ static size_t directory_max_bytes(const struct source *source)
     return source->listing.max_bytes > sizeof(int64_t) ? (size_t)source->listing.max_bytes : sizeof(int64_t);
 }
 
+static void directory_path(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    const struct listing_entry *entry = &source->listing.entries[id];
+    const char *folder = watches_path(&source->listing.folders, entry->folder);
+    snprintf(text, size, "%s%s%s", folder, *folder ? "/" : "", source->listing.names.text + entry->name);
+}
+
 static void directory_where(const struct source *source, uint64_t id, char *text, size_t size)
 {
     const struct listing_entry *entry = &source->listing.entries[id];
@@ -320,6 +327,7 @@ const struct source_ops source_directory = {
     .bytes = directory_bytes,
     .read = directory_read,
     .where = directory_where,
+    .path = directory_path,
     .classes = directory_classes,
     .print = directory_print,
     .save = directory_save,

@@ -54,6 +54,12 @@ static void list_where(const struct source *source, uint64_t id, char *text, siz
         snprintf(text, size, "%s/%s", source->root, path);
 }
 
+/* As the file has it. */
+static void list_sample_path(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    snprintf(text, size, "%s", path_column(source)->texts[id]);
+}
+
 /* A file that is not there is a bad sample; that none is there is a wrong root. */
 static int measure_files(struct source *source, const struct list_params *p, const struct source_env *env, struct problem *why)
 {
@@ -205,6 +211,7 @@ const struct source_ops source_list = {
     .bytes = list_bytes,
     .read = list_read,
     .where = list_where,
+    .path = list_sample_path,
     .classes = list_classes,
     .print = list_print,
     .save = list_save,

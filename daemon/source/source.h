@@ -77,6 +77,8 @@ struct source_ops {
                 struct sample_value *out, struct problem *why);
     /* Where sample id comes from: a path, or "tokens of FILE at 123". For people. */
     void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
+    /* What splits know sample id by, whatever other samples there are: its path below the source's root, or what stands for one. */
+    void (*path)(const struct source *source, uint64_t id, char *text, size_t size);
     /* The class names by label, or 0 where there are none. May be NULL. */
     uint32_t (*classes)(const struct source *source, const char *const **names);
     /* Adds what decides the samples, beside their number and parts: names below the root, sizes as they were listed, classes; what

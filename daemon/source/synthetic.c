@@ -223,6 +223,11 @@ static int synthetic_print(const struct source *source, struct digest *digest, s
     return 0;
 }
 
+static void synthetic_path(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    snprintf(text, size, "%llu", (unsigned long long)id);
+}
+
 const struct source_ops source_synthetic = {
     .name = "synthetic",
     .help = "rows made by arithmetic, of any dtype and shape, for tests and benchmarks",
@@ -237,4 +242,5 @@ const struct source_ops source_synthetic = {
     .read = synthetic_read,
     .where = synthetic_where,
     .print = synthetic_print,
+    .path = synthetic_path,
 };

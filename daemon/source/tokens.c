@@ -264,6 +264,13 @@ static void tokens_where(const struct source *source, uint64_t id, char *text, s
     snprintf(text, size, "%s at token %llu", file->path, (unsigned long long)((id - file->first) * source->stride));
 }
 
+/* The file's name alone: windows of one text lie beside each other or overlap, and a split must not part them. */
+static void tokens_path(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    const char *path = file_of(source, id)->path, *slash = strrchr(path, '/');
+    snprintf(text, size, "%s", slash ? slash + 1 : path);
+}
+
 /* size bytes at `at`, which the file had when it was measured. */
 static int read_file(const struct source *source, const struct file *file, void *buffer, size_t size, uint64_t at,
                      struct problem *why)
@@ -356,4 +363,5 @@ const struct source_ops source_tokens = {
     .read = tokens_read,
     .where = tokens_where,
     .print = tokens_print,
+    .path = tokens_path,
 };

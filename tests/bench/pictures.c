@@ -155,7 +155,7 @@ static void plan_epochs(struct pictures *pictures)
     struct order *order;
 
     CHECK(field->layout == LAYOUT_CHW, "only chw is looked at here");
-    CHECK(order_create(&order, pictures->n, (enum shuffle_mode)config->shuffle, 1) == 0, "no memory");
+    CHECK(order_create(&order, &pictures->feed->order_params, 1) == 0, "no memory");
     reader_open(&reader);
     CHECK(kernel_create(&kernel, NULL, (int32_t)field->shape[2], (int32_t)field->shape[1], field->dtype, field->layout, 0) == 0,
           "no memory");

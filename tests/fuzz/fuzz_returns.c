@@ -67,10 +67,10 @@ static void world_open(void)
     feed = aligned_alloc(_Alignof(struct feed), sizeof(*feed));
     assert(feed);
     memset(feed, 0, sizeof(*feed));
-    config.shuffle = SHUFFLE_NONE;
     feed->config = &config;
     feed->deliver = &deliver_split;
     feed->samples = SAMPLES;
+    feed->order_params = (struct order_params){ .n = SAMPLES, .mode = SHUFFLE_NONE, .repeat = 1 };
     feed->batch = ROWS;
     feed->n_fields = 1;
     feed->fields = &field;

@@ -58,14 +58,14 @@ void world_open(uint64_t seed, uint32_t n_slots, uint32_t rows, uint64_t samples
     assert_non_null(here);
     memset(here, 0, sizeof(*here));
     here->random = seed;
-    here->config = (struct config_feed){
-        .name = (char *)"f", .tail = tail, .max_held = 2, .slow = CONFIG_SLOW_BLOCK, .shuffle = SHUFFLE_NONE, .batch = rows
-    };
+    here->config =
+        (struct config_feed){ .name = (char *)"f", .tail = tail, .max_held = 2, .slow = CONFIG_SLOW_BLOCK, .batch = rows };
     here->part = (struct sample_part){ .name = "x", .kind = PART_VALUES, .dtype = DTYPE_I64 };
     here->field = (struct field){ .name = "x", .dtype = DTYPE_I64, .row_bytes = 8 };
     here->feed.config = &here->config;
     here->feed.deliver = deliver;
     here->feed.samples = samples;
+    here->feed.order_params = (struct order_params){ .n = samples, .mode = SHUFFLE_NONE, .repeat = 1 };
     here->feed.batch = rows;
     here->feed.n_fields = 1;
     here->feed.fields = &here->field;

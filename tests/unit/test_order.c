@@ -30,13 +30,18 @@ static double chi_square_z(double q, double df)
     return (cbrt(q / df) - (1 - 2 / (9 * df))) / sqrt(2 / (9 * df));
 }
 
-static struct order *create(uint64_t n, enum shuffle_mode mode, uint32_t views)
+static struct order *create_of(const struct order_params *params, uint32_t views)
 {
     struct order *order = NULL;
 
-    assert_int_equal(order_create(&order, n, mode, views), 0);
+    assert_int_equal(order_create(&order, params, views), 0);
     assert_non_null(order);
     return order;
+}
+
+static struct order *create(uint64_t n, enum shuffle_mode mode, uint32_t views)
+{
+    return create_of(&(struct order_params){ .n = n, .mode = mode, .repeat = 1 }, views);
 }
 
 static void *array(uint64_t n, size_t size)
@@ -51,10 +56,9 @@ static void *array(uint64_t n, size_t size)
 enum axis { EPOCHS, SEEDS, AXES };
 static const char *const axis_names[] = { "epochs", "seeds" };
 
-static void read_order(struct order *order, enum axis axis, uint64_t t, uint32_t *ids)
+static void read_order(struct order *order, uint64_t n, enum axis axis, uint64_t t, uint32_t *ids)
 {
     const struct order_view *view = axis == EPOCHS ? order_view(order, 42, t) : order_view(order, t, 0);
-    const uint64_t n = order_length(order, 0);
 
     assert_non_null(view);
     for (uint64_t p = 0; p < n; p++) {
@@ -81,7 +85,6 @@ static void test_bijection(void **state)
             const struct order_view *view = order_view(order, 7, epoch);
             uint8_t *seen = array(ns[i], 1);
 
-            assert_int_equal(order_length(order, epoch), ns[i]);
             for (uint64_t p = 0; p < ns[i]; p++) {
                 uint64_t id = UINT64_MAX;
                 uint32_t occurrence = UINT32_MAX;
@@ -166,20 +169,21 @@ static uint64_t bin_of(uint64_t x, uint64_t n, uint64_t bins, bool low)
  * (P x P) / (n - 1), P the projection that takes out the mean; binning multiplies it by m^2. So this is chi-square with
  * (bins - 1)^2 degrees of freedom, with that mean exactly (not Pearson's sum over independent draws, which is n - 1 over n of
  * it). */
-static void position_id(uint64_t n, uint64_t bins, uint64_t n_orders, enum axis axis)
+static void position_id_of(const struct order_params *params, uint64_t bins, uint64_t n_orders, enum axis axis)
 {
+    const uint64_t n = params->n;
     static const char *const names[] = { "positions' high digits to ids' high", "positions' high digits to ids' low",
                                          "positions' low digits to ids' high", "positions' low digits to ids' low" };
     const double m = (double)(n / bins), expected = (double)n_orders * m * m / (double)n;
     const uint64_t kinds = bins == n ? 1 : 4; /* without bins all four are the same */
-    struct order *order = create(n, SHUFFLE_GLOBAL, 1);
+    struct order *order = create_of(params, 1);
     uint32_t *counts = array(4 * bins * bins, sizeof(*counts)), *ids = array(n, sizeof(*ids));
     char what[80];
 
     assert_int_equal(n % bins, 0);
     assert_true(expected >= 5);
     for (uint64_t t = 0; t < n_orders; t++) {
-        read_order(order, axis, t, ids);
+        read_order(order, n, axis, t, ids);
         for (uint64_t k = 0; k < kinds; k++)
             for (uint64_t p = 0; p < n; p++)
                 counts[(k * bins + bin_of(p, n, bins, k >> 1)) * bins + bin_of(ids[p], n, bins, k & 1)]++;
@@ -196,6 +200,11 @@ static void position_id(uint64_t n, uint64_t bins, uint64_t n_orders, enum axis 
     free(ids);
     free(counts);
     order_destroy(order);
+}
+
+static void position_id(uint64_t n, uint64_t bins, uint64_t n_orders, enum axis axis)
+{
+    position_id_of(&(struct order_params){ .n = n, .mode = SHUFFLE_GLOBAL, .repeat = 1 }, bins, n_orders, axis);
 }
 
 static void test_position_id(void **state)
@@ -222,9 +231,10 @@ static void test_position_id(void **state)
  * turn). They are not independent: with k pairs, cov(d = a, d' = b) = (n - 4 + [a = b] + [a = -b]) / ((n-1)(n-2)(n-3))
  * - 1 / (n-1)^2, so that counts of d plus counts of -d spread more than their difference, by 1 + 2(k - 1)/((n-2)(n-3)). Each
  * part is scaled by its own variance; together n - 2 degrees of freedom. */
-static void neighbours(uint64_t n, uint64_t n_orders, enum axis axis)
+static void neighbours_of(const struct order_params *params, uint64_t n_orders, enum axis axis)
 {
-    struct order *order = create(n, SHUFFLE_GLOBAL, 1);
+    const uint64_t n = params->n;
+    struct order *order = create_of(params, 1);
     uint32_t *counts = array(n, sizeof(*counts)), *ids = array(n, sizeof(*ids));
     const uint64_t pairs = (n - 1) / 2; /* from 0 or 1, as many */
     const double odd = (double)(pairs * n_orders) / (double)(n - 1);
@@ -234,7 +244,7 @@ static void neighbours(uint64_t n, uint64_t n_orders, enum axis axis)
 
     assert_true(odd >= 5);
     for (uint64_t t = 0; t < n_orders; t++) {
-        read_order(order, axis, t, ids);
+        read_order(order, n, axis, t, ids);
         for (uint64_t k = 0, p = t & 1; k < pairs; k++, p += 2)
             counts[(ids[p + 1] + n - ids[p]) % n]++;
     }
@@ -251,6 +261,11 @@ static void neighbours(uint64_t n, uint64_t n_orders, enum axis axis)
     order_destroy(order);
 }
 
+static void neighbours(uint64_t n, uint64_t n_orders, enum axis axis)
+{
+    neighbours_of(&(struct order_params){ .n = n, .mode = SHUFFLE_GLOBAL, .repeat = 1 }, n_orders, axis);
+}
+
 static void test_neighbours(void **state)
 {
     static const struct {
@@ -262,6 +277,27 @@ static void test_neighbours(void **state)
     for (enum axis axis = 0; axis < AXES; axis++)
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
             neighbours(rows[i].n, rows[i].n_orders, axis);
+}
+
+/* A window of blocks, here one of all samples, is permuted by a network of more rounds. */
+static void test_window(void **state)
+{
+    static const struct {
+        uint64_t n, bins, id_orders, orders;
+    } rows[] = { { 3, 3, 6000, 6000 },    { 10, 10, 6000, 6000 },   { 16, 16, 6000, 6000 },
+                 { 60, 60, 4000, 4000 },  { 250, 250, 1500, 2000 }, { 1000, 250, 350, 500 },
+                 { 4096, 256, 120, 120 }, { 16384, 256, 40, 40 },   { 70000, 250, 20, 20 } };
+
+    (void)state;
+    for (enum axis axis = 0; axis < AXES; axis++)
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+            const struct order_params params = {
+                .n = rows[i].n, .mode = SHUFFLE_BLOCK, .block = rows[i].n + 1, .window = 1, .repeat = 1
+            };
+
+            position_id_of(&params, rows[i].bins, rows[i].id_orders, axis);
+            neighbours_of(&params, rows[i].orders, axis);
+        }
 }
 
 /* All n! orders equally often: nothing else can be wrong with so few. */
@@ -278,7 +314,7 @@ static void test_all_orders(void **state)
             for (uint64_t t = 0; t < n_orders; t++) {
                 uint64_t rank = 0; /* Lehmer's code */
 
-                read_order(order, axis, t, ids);
+                read_order(order, n, axis, t, ids);
                 for (uint64_t i = 0; i < n; i++) {
                     uint64_t smaller = 0;
 
@@ -336,9 +372,9 @@ static void test_successive(void **state)
             struct relation sum = { 0 };
             const double root = sqrt((double)rows[i].n_orders);
 
-            read_order(order, axis, 0, ids[0]);
+            read_order(order, n, axis, 0, ids[0]);
             for (uint64_t t = 1; t <= rows[i].n_orders; t++) {
-                read_order(order, axis, t, ids[t & 1]);
+                read_order(order, n, axis, t, ids[t & 1]);
                 const struct relation r = relate(ids[~t & 1], ids[t & 1], n, ids[2]);
 
                 assert_true(n < 60 || memcmp(ids[0], ids[1], n * sizeof(uint32_t)) != 0);
@@ -456,16 +492,29 @@ static void test_views(void **state)
 
 static void test_arguments(void **state)
 {
+    static uint64_t sums[2];
+    static const struct order_params bad[] = {
+        { .n = 0, .repeat = 1 },
+        { .n = 1, .repeat = 0 },
+        { .n = 1, .repeat = 1, .mode = SHUFFLE_BLOCK, .block = 0, .window = 1 },
+        { .n = 1, .repeat = 1, .mode = SHUFFLE_BLOCK, .block = 1, .window = 0 },
+        { .n = 1, .repeat = 1, .mode = SHUFFLE_WEIGHTED, .length = 1 },
+        { .n = 2, .repeat = 1, .mode = SHUFFLE_WEIGHTED, .length = 1, .sums = sums }, /* all weights are 0 */
+    };
+    struct order_params params = { .n = 65536, .repeat = 1 };
     struct order *order = NULL;
 
     (void)state;
-    assert_true(order_create(&order, 0, SHUFFLE_GLOBAL, 1) < 0);
-    assert_true(order_create(&order, 1, SHUFFLE_GLOBAL, 0) < 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_true(order_create(&order, &bad[i], 1) < 0);
+    assert_true(order_create(&order, &params, 0) < 0);
     assert_null(order);
     order_destroy(NULL);
-    assert_in_range(order_bytes(65536, SHUFFLE_GLOBAL, 4), 4 * 131072, 4 * 131072 + 1024);
-    assert_in_range(order_bytes(UINT64_MAX, SHUFFLE_GLOBAL, 4), 1, 1024);
-    assert_in_range(order_bytes(65536, SHUFFLE_NONE, 4), 1, 1024);
+    assert_in_range(order_bytes(&params, 4), 4 * 131072, 4 * 131072 + 2048);
+    params.mode = SHUFFLE_NONE;
+    assert_in_range(order_bytes(&params, 4), 1, 2048);
+    params = (struct order_params){ .n = UINT64_MAX, .repeat = 1 };
+    assert_in_range(order_bytes(&params, 4), 1, 2048);
 }
 
 int main(void)
@@ -476,7 +525,7 @@ int main(void)
         cmocka_unit_test(test_neighbours), cmocka_unit_test(test_all_orders),
         cmocka_unit_test(test_successive), cmocka_unit_test(test_seed_is_not_epoch),
         cmocka_unit_test(test_golden),     cmocka_unit_test(test_views),
-        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_arguments),  cmocka_unit_test(test_window),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

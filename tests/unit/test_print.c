@@ -149,10 +149,35 @@ static void order_of_fields(void **state)
                   FEED SOURCE "    fields: { y: { layout: hwc }, x: {} }\n", "recipe ");
 }
 
+/* Which samples take part, and how often, is of the order; files by what is in them. */
+static void chosen(void **state)
+{
+#define PART(part, key)                                                                                                          \
+    FEED SOURCE "    split: { part: " part ", parts: { a: 0.5, b: 0.5 }, key: " key " }\n    fields: { x: {} }\n"
+#define SUBSET(file) FEED SOURCE "    subset: " file "\n    fields: { x: {} }\n"
+    static const char *const files[] = { "ids", "same", "other" };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        FILE *file = fopen(files[i], "w");
+
+        assert_non_null(file);
+        for (unsigned id = 0; id < 100; id++)
+            fprintf(file, "%u\n", id + (i == 2 && id == 99));
+        fclose(file);
+    }
+    expect_differ(PART("a", "0"), PART("a", "0"), "");
+    expect_differ(PART("a", "0"), PART("b", "0"), "order ");
+    expect_differ(PART("a", "0"), PART("a", "1"), "order ");
+    expect_differ(FEED SOURCE "    fields: { x: {} }\n", PART("a", "0"), "order ");
+    expect_differ(SUBSET("ids"), SUBSET("same"), "");
+    expect_differ(SUBSET("ids"), SUBSET("other"), "order ");
+}
+
 /* Every row that a history depends on is in a table that print.c walks: a new section has to say what it is. */
 static void sections(void **state)
 {
-    static const char *const known[] = { "source", "shuffle", "fields", "access", "decode", "transforms" };
+    static const char *const known[] = { "source", "shuffle", "split", "fields", "access", "decode", "transforms" };
     const struct setting *const tables[] = { config_feed_table, config_field_table, config_shuffle_table };
     (void)state;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
@@ -317,6 +342,7 @@ int main(void)
         TEST(transforms),
         TEST(order_of_fields),
         TEST(sections),
+        TEST(chosen),
         TEST(same_files_elsewhere),
         TEST(other_numbers_of_classes),
         TEST(kept_lists),

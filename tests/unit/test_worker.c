@@ -63,12 +63,12 @@ static int open_world(void **state)
     struct problem why;
 
     memset(&here, 0, sizeof(here));
-    here.config =
-        (struct config_feed){ .name = (char *)"f", .max_held = 2, .shuffle = SHUFFLE_NONE, .batch = BATCH, .source = &source };
+    here.config = (struct config_feed){ .name = (char *)"f", .max_held = 2, .batch = BATCH, .source = &source };
     here.part = (struct sample_part){ .name = "x", .kind = PART_VALUES, .dtype = DTYPE_I64 };
     here.field = (struct field){ .name = "x", .dtype = DTYPE_I64, .row_bytes = 8, .decode = &decode };
     here.feed.config = &here.config;
     here.feed.samples = ROWS;
+    here.feed.order_params = (struct order_params){ .n = ROWS, .mode = SHUFFLE_NONE, .repeat = 1 };
     here.feed.batch = BATCH;
     here.feed.n_fields = 1;
     here.feed.fields = &here.field;

@@ -177,20 +177,47 @@ uint32_t slot_pins(const struct feed *feed, const struct slot *slot)
     return n;
 }
 
+static void mark_steps(struct slot *slot, const struct job *job, uint32_t rank, uint64_t first, uint64_t last)
+{
+    for (uint64_t step = first; step <= last; step++) {
+        struct range range = job_range(job, rank, (struct place){ slot->epoch, step });
+
+        for (uint32_t row = range.row; row < range.row + range.rows; row++)
+            slot->mask[row / 64] |= UINT64_C(1) << (row % 64);
+    }
+}
+
+/* What a rank that is not there would want: from where it left on; all, where this daemon has never seen it. */
+static void mark_vacant(struct slot *slot, const struct job *job, uint32_t rank)
+{
+    const struct job_left *left = job_left(job, rank, 0);
+    uint64_t first, last;
+
+    if (!job_steps_in(job, rank, slot->index, &first, &last) || (left && slot->epoch < left->low.epoch))
+        return;
+    if (left && slot->epoch == left->low.epoch && first < left->low.step)
+        first = left->low.step;
+    mark_steps(slot, job, rank, first, last);
+}
+
+/*
+ * All who want rows of that key, and with any rank of a job all its ranks of this host, attached or not: ranks that come one by one,
+ * after a daemon's death or their own, must find the others' steps in the same slots. Otherwise each step would take a slot for each
+ * of them, and max_held + 2 slots would no longer do (tests/model/feed.pml finds the deadlock).
+ */
 static void mark_wanted(struct feed *feed, struct slot *slot, const struct job *for_job)
 {
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        const struct job *job = c->job;
         uint64_t first, last;
 
         if (!slot_wants(c, c->at, slot->seed, slot->epoch, slot->index, &first, &last) ||
-            (c->job != for_job && slot_distance(c, c->at, slot->epoch, slot->index) > feed->n_slots))
+            (job != for_job && slot_distance(c, c->at, slot->epoch, slot->index) > feed->n_slots))
             continue;
-        for (uint64_t step = first; step <= last; step++) {
-            struct range range = job_range(c->job, c->rank, (struct place){ slot->epoch, step });
-
-            for (uint32_t row = range.row; row < range.row + range.rows; row++)
-                slot->mask[row / 64] |= UINT64_C(1) << (row % 64);
-        }
+        mark_steps(slot, job, c->rank, first, last);
+        for (uint32_t rank = 0; job->n_attached < job->n_local && !job->terms.alone && rank < job->world; rank++)
+            if (job->local[rank] && !job->ranks[rank])
+                mark_vacant(slot, job, rank);
     }
 }
 

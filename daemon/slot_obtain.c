@@ -17,7 +17,7 @@
  * take all slots as READY: each is held, or is the very next one of some rank w that may take it, or is kept by a rank w
  * behind c. In c's own group the rank that is furthest behind, f, has no one behind it, and its next slot is either READY (f
  * takes it, then returns it: progress) or f itself is the asker. The ranks of a job that steps together stand at most one step
- * apart, so that f's group holds at most max_held slots and wants at most two more as "very next": at least one of its
+ * apart, and find each other's rows of a step in one slot (mark_wanted), so that f's group holds at most max_held slots and wants at most two more as "very next": at least one of its
  * max_held + 2 slots is neither, and rule 3 gives it to f. Slots that other groups hold beyond their share are wanted later than
  * next, and rule 3 takes those too. attach refuses a job that would make a group more than there are shares for.
  *

@@ -12,7 +12,7 @@
  *               starts with an arena of its own; ranks find out when they next need a batch, having taken all that was granted.
  *   -DMORTAL    (with ALONE) the last rank may at any time be killed; or hang up, go on reading what it holds, and end later or
  *               never; or return a batch twice, be dropped for it, go on reading, and end later or never.
- *   -DFILL_FOR_ALL=true   a slot gets the rows of all ranks of its job, not only (mark_wanted) of those that are attached
+ *   -DFILL_FOR_ALL=false   a slot gets the rows of the ranks that are attached only, not (mark_wanted) of all of its job
  *
  * Properties: the assertions; no invalid end state.
  *   - a slot is not written while a rank reads it, in whichever arena: from the take until it begins to return it or dies
@@ -46,7 +46,7 @@
 #define STEPS 3
 #endif
 #ifndef FILL_FOR_ALL
-#define FILL_FOR_ALL false
+#define FILL_FOR_ALL true
 #endif
 #ifdef KILL
 #define KILLED if :: true :: generation == 0 -> goto dies fi
@@ -400,7 +400,7 @@ inline evict()
     fi
 }
 
-/* s becomes step k's. Rows for whoever is there and wants it. */
+/* s becomes step k's. Rows for all ranks of the job. */
 inline begin()
 {
     assert(slot_state[s] == FREE && (slot_grants[s] == 0 || BUG == 1));

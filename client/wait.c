@@ -127,6 +127,17 @@ static int look(struct pfeed *pf, struct pf_grant *grant)
     return pf_grants_take(pf->grants, pf->returns, &pf->next, grant);
 }
 
+/* The daemon is short of slots and knows neither what was returned since it last looked nor that the last grant was taken: with
+ * either it may go on. And a job that it has parked it takes up again when somebody waits. What it is to see is stored before
+ * wake_at is loaded: the callers have a fence between. */
+static void tell(struct pfeed *pf)
+{
+    uint64_t wake_at = __atomic_load_n(&pf->grants->wake_at, __ATOMIC_RELAXED);
+
+    if (wake_at == PF_WAKE_PARKED || (wake_at != UINT64_MAX && (pf->returned != pf->told_returned || pf->next != pf->told_next)))
+        wait_wake_daemon(pf);
+}
+
 static int sleep_once(struct pfeed *pf, struct pf_grant *grant, int64_t deadline_ns)
 {
     uint32_t bell = pf_grants_sleepy(pf->grants, pf->returns);
@@ -136,6 +147,7 @@ static int sleep_once(struct pfeed *pf, struct pf_grant *grant, int64_t deadline
     long slept = 0;
 
     if (rc == 0 && left_ns > 0) {
+        tell(pf); /* `waiting` is stored: a daemon that parks this job from now on sees it */
         if (left_ns > SLICE_NS)
             left_ns = SLICE_NS;
         slice = (struct timespec){ .tv_nsec = left_ns };
@@ -175,12 +187,10 @@ int wait_take(struct pfeed *pf, struct pf_grant *grant, int timeout_ms)
     int64_t spin_ns = start_ns + pf->spin_ns;
     int rc = look(pf, grant);
 
-    /* The daemon is short of slots and knows neither what was returned since it last looked nor that the last grant was taken:
-     * with either it may go on. `next` and the return are stored (in the return page) before wake_at is loaded. */
+    /* `next` and the return are stored (in the return page) before wake_at is loaded. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (rc == 0 && (pf->returned != pf->told_returned || pf->next != pf->told_next) &&
-        __atomic_load_n(&pf->grants->wake_at, __ATOMIC_RELAXED) != UINT64_MAX)
-        wait_wake_daemon(pf);
+    if (rc == 0)
+        tell(pf);
     while (rc == 0 && now_ns < spin_ns && now_ns < deadline_ns) {
         for (int i = 0; i < 32 && rc == 0; i++) {
             relax();

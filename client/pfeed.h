@@ -102,6 +102,13 @@ struct pfeed_info {
 PFEED_API int pfeed_open(struct pfeed **out, const struct pfeed_options *options);
 
 /*
+ * Fills rank, world, local_ranks, run and job from the environment that torchrun, Slurm, Open MPI or MPICH made for this process,
+ * where they are still zero; without any of these it changes nothing. The texts live in this thread until its next call. What
+ * cannot be known for certain is refused, and pfeed_error(NULL) says why. -EINVAL.
+ */
+PFEED_API int pfeed_options_from_env(struct pfeed_options *options);
+
+/*
  * Lends the next batch. timeout_ms: -1 waits for ever, 0 polls. 0 and *batch; PFEED_EPOCH or PFEED_END and *batch = NULL;
  * -ETIMEDOUT, -ENOBUFS, -EINTR, -EPIPE, -ESTALE (what was held must not be read any more), -EPROTO, -ECHILD. When the daemon has
  * gone it attaches to the next one by itself, for reconnect_ms; -EPIPE says that this was in vain.

@@ -8,8 +8,10 @@ int main(void)
     struct pfeed_options options = { .size = sizeof(options), .feed = "try" };
     char fingerprint[PFEED_FINGERPRINT_MAX];
     struct pfeed *pf;
-    int rc = pfeed_open(&pf, &options);
+    int rc = pfeed_options_from_env(&options);
 
+    if (rc == 0)
+        rc = pfeed_open(&pf, &options);
     if (rc < 0) {
         fprintf(stderr, "%s\n", pfeed_error(NULL));
         return 1;

@@ -6,18 +6,13 @@
 
 #include "internal.h"
 
-static bool forked(struct pfeed *pf)
+static void fill(struct mapped *mapped, struct pfeed_batch *batch, const struct pf_grant *grant)
 {
-    if (__builtin_expect(*pf->alive == PFEED_ALIVE, 1))
-        return false;
-    sentence_set(&pf->error, -ECHILD, "this handle belongs to the process that forked; open a handle of this process's own");
-    return true;
-}
+    const struct pf_arena *info = mapped->info;
+    const uint8_t *slot = mapped->arena + info->slots_offset + grant->slot * info->slot_bytes;
 
-static void fill(struct pfeed *pf, struct pfeed_batch *batch, const struct pf_grant *grant)
-{
-    const uint8_t *slot = pf->arena + pf->info->slots_offset + grant->slot * pf->info->slot_bytes;
-
+    if (__builtin_expect(batch->mapped != mapped, 0))
+        mapped_describe(mapped, batch);
     batch->held = true;
     batch->number = grant->number;
     batch->slot = slot;
@@ -26,14 +21,14 @@ static void fill(struct pfeed *pf, struct pfeed_batch *batch, const struct pf_gr
     batch->info.step = grant->step;
     batch->info.rows = grant->rows;
     batch->info.valid = grant->valid;
-    batch->info.ids = (const uint64_t *)(slot + pf->info->ids_offset) + grant->row;
-    batch->info.used_ids = (const uint64_t *)(slot + pf->info->used_ids_offset) + grant->row;
-    batch->info.flags = slot + pf->info->flags_offset + grant->row;
+    batch->info.ids = (const uint64_t *)(slot + info->ids_offset) + grant->row;
+    batch->info.used_ids = (const uint64_t *)(slot + info->used_ids_offset) + grant->row;
+    batch->info.flags = slot + info->flags_offset + grant->row;
 }
 
 static struct pfeed_batch *spare(struct pfeed *pf)
 {
-    for (uint32_t i = 0; i < pf->max_held; i++)
+    for (uint32_t i = 0; i < pf->n_batches; i++)
         if (!pf->batches[i].held)
             return &pf->batches[i];
     return NULL;
@@ -54,13 +49,15 @@ static int told_end(struct pfeed *pf)
 /* The next grant, or PFEED_EPOCH where the steps that would have closed the epoch were skipped (slow: skip). */
 static int take(struct pfeed *pf, struct pf_grant *grant, int timeout_ms)
 {
-    const bool closed = __atomic_load_n(&pf->grants->closed, __ATOMIC_ACQUIRE) != PF_OPEN;
+    struct lane *lane = &pf->lane;
+    /* `closed` is set before anything that was granted becomes void. */
+    const bool open = lane->grants && __atomic_load_n(&lane->grants->closed, __ATOMIC_ACQUIRE) == PF_OPEN;
     int rc;
 
-    if (__builtin_expect(pf->kept && !closed, 0)) {
+    if (__builtin_expect(pf->kept && open, 0)) {
         *grant = pf->kept_grant;
-    } else if (__builtin_expect(closed, 0) || !pf_grants_take(pf->grants, pf->returns, &pf->next, grant)) {
-        rc = wait_take(pf, grant, timeout_ms); /* `closed` is set before anything that was granted becomes void */
+    } else if (__builtin_expect(!open, 0) || !pf_grants_take(lane->grants, lane->returns, &lane->next, grant)) {
+        rc = wait_take(pf, grant, timeout_ms);
         if (rc < 0)
             return rc;
     }
@@ -79,8 +76,10 @@ int pfeed_next(struct pfeed *pf, struct pfeed_batch **out, int timeout_ms)
     struct pf_grant grant;
     int rc;
 
-    if (forked(pf))
-        return -ECHILD;
+    if (fork_happened(pf))
+        return fork_refuse(pf);
+    if (__builtin_expect(pf->lane.unanswered == PF_CTL_SEEK, 0) && (rc = place_settle(pf, &timeout_ms)) < 0)
+        return rc;
     if (__builtin_expect(pf->last_flags != 0 || pf->ended, 0)) {
         rc = told_end(pf);
         if (rc != 0) {
@@ -88,7 +87,7 @@ int pfeed_next(struct pfeed *pf, struct pfeed_batch **out, int timeout_ms)
             return rc;
         }
     }
-    if (__builtin_expect(pf->n_held == pf->max_held, 0))
+    if (__builtin_expect(pf->n_held >= pf->max_held, 0))
         return sentence_set(
             &pf->error, -ENOBUFS,
             "%u batches are held, as many as this consumer may (max_held): give one back by pfeed_done, copy what "
@@ -100,39 +99,49 @@ int pfeed_next(struct pfeed *pf, struct pfeed_batch **out, int timeout_ms)
             *out = NULL;
         return rc;
     }
-    if (__builtin_expect(
-            grant.slot >= pf->info->n_slots || grant.rows > pf->info->batch || grant.row > pf->info->batch - grant.rows, 0))
-        return sentence_set(&pf->error, -EPROTO, "pfeedd granted rows that are not in the arena");
+    if (__builtin_expect(grant.slot >= pf->mapped->info->n_slots || grant.rows > pf->mapped->info->batch ||
+                             grant.row > pf->mapped->info->batch - grant.rows || grant.rows == 0,
+                         0)) {
+        if (grant.rows != 0 || !(grant.flags & PF_GRANT_LAST))
+            return sentence_set(&pf->error, -EPROTO, "pfeedd granted rows that are not in the arena");
+        pf->ended = true;
+        *out = NULL;
+        return PFEED_END;
+    }
     batch = spare(pf);
-    fill(pf, batch, &grant);
+    fill(pf->mapped, batch, &grant);
     pf->n_held++;
     pf->last_flags = grant.flags;
+    pf->place = (struct place){ grant.epoch, grant.step + 1 };
     *out = batch;
     return 0;
 }
 
 int pfeed_done(struct pfeed *pf, struct pfeed_batch *batch)
 {
-    if (forked(pf))
-        return -ECHILD;
+    struct lane *lane = &pf->lane;
+
+    if (fork_happened(pf))
+        return fork_refuse(pf);
     if (!batch || batch->owner != pf || !batch->held)
         return sentence_set(&pf->error, -EINVAL, "pfeed_done: not a batch that this handle holds");
     batch->held = false;
     pf->n_held--;
-    if (pf_returns_push(pf->returns, pf->grants, &pf->returned, batch->number, &pf->rung))
+    if (__builtin_expect(batch->mapped->ended, 0))
+        mapped_returned(pf, batch); /* there is nobody to give it back to */
+    else if (pf_returns_push(lane->returns, lane->grants, &lane->returned, batch->number, &lane->rung))
         wait_wake_daemon(pf);
     return 0;
 }
 
 const struct pfeed_tensor *pfeed_tensor_at(const struct pfeed_batch *batch, uint32_t index)
 {
-    const struct pfeed *pf = batch->owner;
     const struct pf_field *field;
     struct pfeed_tensor *tensor;
 
-    if (*pf->alive != PFEED_ALIVE || !batch->held || index >= pf->info->n_fields)
-        return NULL;
-    field = &pf->fields[index];
+    if (fork_happened(batch->owner) || !batch->held || index >= batch->mapped->n_fields)
+        return NULL; /* a fork has not inherited the maps */
+    field = &batch->mapped->fields[index];
     tensor = &batch->tensors[index];
     tensor->data = batch->slot + field->offset + batch->row * field->row_bytes;
     batch->shapes[index][0] = batch->info.rows;
@@ -141,12 +150,10 @@ const struct pfeed_tensor *pfeed_tensor_at(const struct pfeed_batch *batch, uint
 
 const struct pfeed_tensor *pfeed_tensor(const struct pfeed_batch *batch, const char *name)
 {
-    const struct pfeed *pf = batch->owner;
-
-    if (*pf->alive != PFEED_ALIVE)
-        return NULL; /* a fork has not inherited the maps */
-    for (uint32_t i = 0; i < pf->info->n_fields; i++)
-        if (strcmp(pf->fields[i].name, name) == 0)
+    if (fork_happened(batch->owner) || !batch->held)
+        return NULL;
+    for (uint32_t i = 0; i < batch->mapped->n_fields; i++)
+        if (strcmp(batch->mapped->fields[i].name, name) == 0)
             return pfeed_tensor_at(batch, i);
     return NULL;
 }
@@ -158,7 +165,7 @@ const struct pfeed_info *pfeed_info(const struct pfeed_batch *batch)
 
 int64_t pfeed_length(struct pfeed *pf)
 {
-    return (int64_t)pf->steps;
+    return (int64_t)pf->mapped->steps;
 }
 
 const char *pfeed_version(void)

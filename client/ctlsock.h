@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The client's end of the control socket: find it, connect without blocking, one request and its reply under one deadline.
- * Used by attach.c, wait.c and stat.c; hidden from users of the library. */
+ * Used by all that talk to the daemon; hidden from users of the library. */
 #ifndef PFEED_CTLSOCK_H
 #define PFEED_CTLSOCK_H
 

@@ -33,7 +33,11 @@ extern "C" {
 #define PFEED_ROW_MASKED   4 /* the scheduled sample was bad; the row's bytes are zero */
 
 /* pfeed_options.flags */
-#define PFEED_OPT_SEED 1u /* take options.seed also where it is 0 */
+#define PFEED_OPT_SEED           1u /* take options.seed also where it is 0 */
+#define PFEED_OPT_ACCEPT_CHANGED 2u /* take a token's place although data, recipe, order or batch have changed since */
+
+#define PFEED_TOKEN_MAX       320 /* bytes of the longest token, with its closing zero */
+#define PFEED_FINGERPRINT_MAX 51  /* bytes of a fingerprint, with its closing zero */
 
 struct pfeed;
 struct pfeed_batch;
@@ -51,13 +55,14 @@ struct pfeed_options {
     uint32_t epochs;         /* PFEED_END after so many; 0: as the feed says */
     uint64_t seed;           /* of the order and the augmentations; 0 (without PFEED_OPT_SEED): as the feed says */
     uint64_t run;            /* restart count of the run: a newer one takes the job over from an older one */
-    const char *start;       /* NULL or "fresh": epoch 0, step 0 */
-    const char *slow;        /* "block" or "skip"; NULL: as the feed says */
+    const char *start;       /* NULL or "fresh": epoch 0, step 0; "live": where others are; "live:epoch"; or a token */
+    const char *slow;        /* "park", "block" or "skip"; NULL: as the feed says */
     const char *device;      /* NULL or "cpu" */
     uint32_t max_held;       /* batches held at once; 0: the feed's max_held */
-    uint32_t replica;        /* must be 0 */
+    uint32_t replica;        /* which of the consumers that get this rank's batches; 0 where there is one */
     uint32_t flags;          /* PFEED_OPT_* */
-    int reconnect_ms;        /* how long to wait for a daemon that still opens its feeds; 0: 60 s, -1: not at all */
+    int reconnect_ms; /* how long to wait for a daemon that starts: at opening, while it opens its feeds; afterwards, when it
+                                has gone, for the next one; 0: 60 s, -1: not at all */
 };
 
 /* DLPack's type codes: 0 signed integer, 1 unsigned integer, 2 IEEE float, 4 bfloat. */
@@ -97,8 +102,16 @@ struct pfeed_info {
 PFEED_API int pfeed_open(struct pfeed **out, const struct pfeed_options *options);
 
 /*
+ * Fills rank, world, local_ranks, run and job from the environment that torchrun, Slurm, Open MPI or MPICH made for this process,
+ * where they are still zero; without any of these it changes nothing. The texts live in this thread until its next call. What
+ * cannot be known for certain is refused, and pfeed_error(NULL) says why. -EINVAL.
+ */
+PFEED_API int pfeed_options_from_env(struct pfeed_options *options);
+
+/*
  * Lends the next batch. timeout_ms: -1 waits for ever, 0 polls. 0 and *batch; PFEED_EPOCH or PFEED_END and *batch = NULL;
- * -ETIMEDOUT, -ENOBUFS, -EINTR, -EPIPE, -ESTALE (what was held must not be read any more), -EPROTO, -ECHILD.
+ * -ETIMEDOUT, -ENOBUFS, -EINTR, -EPIPE, -ESTALE (what was held must not be read any more), -EPROTO, -ECHILD. When the daemon has
+ * gone it attaches to the next one by itself, for reconnect_ms; -EPIPE says that this was in vain.
  */
 PFEED_API int pfeed_next(struct pfeed *pf, struct pfeed_batch **batch, int timeout_ms);
 
@@ -109,6 +122,26 @@ PFEED_API int pfeed_done(struct pfeed *pf, struct pfeed_batch *batch);
 PFEED_API const struct pfeed_tensor *pfeed_tensor(const struct pfeed_batch *batch, const char *name);
 PFEED_API const struct pfeed_tensor *pfeed_tensor_at(const struct pfeed_batch *batch, uint32_t index);
 PFEED_API const struct pfeed_info *pfeed_info(const struct pfeed_batch *batch);
+
+/*
+ * The job's place after this batch's global step (batch NULL: after the last one given), as a text for the trainer's own
+ * checkpoint: options.start or pfeed_seek takes it, in any rank, at every world and batch of the same world x batch. PFEED_TOKEN_MAX
+ * bytes are enough. No system call, and no daemon is needed. -ENOSPC, -EINVAL, -ECHILD.
+ */
+PFEED_API int pfeed_token(struct pfeed *pf, const struct pfeed_batch *batch, char *text, size_t n);
+
+/*
+ * Goes to a token's place, to the beginning of an epoch ("epoch:E") or to where the job began ("restart"): the next batch is the
+ * first one there. All ranks of a job ask the same. What is held stays held. At most 10 s, and reconnect_ms where the daemon has
+ * gone. -EINVAL, -EOPNOTSUPP, -EBADMSG, -EAGAIN, -EBUSY, -ESTALE, -EPIPE, -ETIMEDOUT, -EINTR, -EPROTO, -ECHILD.
+ */
+PFEED_API int pfeed_seek(struct pfeed *pf, const char *where);
+
+/*
+ * Data, order and recipe as three hashes, "DATA:ORDER:RECIPE": two ranks that have the same get the same from the same token. Compare
+ * it over all ranks, before the first step, where they are on several hosts. PFEED_FINGERPRINT_MAX bytes. -ENOSPC, -ECHILD.
+ */
+PFEED_API int pfeed_fingerprint(struct pfeed *pf, char *text, size_t n);
 
 /* Steps of an epoch, the same for every rank. */
 PFEED_API int64_t pfeed_length(struct pfeed *pf);

@@ -12,14 +12,15 @@
  *      A slot is not taken away from a rank that stands behind the asker in the same group (same seed, no more than all slots
  *      apart): there the asker waits, which is `slow: block`.
  *
- * No deadlock, with n >= g * (max_held + 2) slots for g groups, where every rank either returns what it holds by itself or
- * steps together with the ranks of its job. Suppose rank c waits and rule 3 finds nothing. A FILLING slot finishes by itself, so
- * take all slots as READY: each is held, or is the very next one of some rank w that may take it, or is kept by a rank w
- * behind c. In c's own group the rank that is furthest behind, f, has no one behind it, and its next slot is either READY (f
- * takes it, then returns it: progress) or f itself is the asker. The ranks of a job that steps together stand at most one step
- * apart, and find each other's rows of a step in one slot (mark_wanted), so that f's group holds at most max_held slots and wants at most two more as "very next": at least one of its
- * max_held + 2 slots is neither, and rule 3 gives it to f. Slots that other groups hold beyond their share are wanted later than
- * next, and rule 3 takes those too. attach refuses a job that would make a group more than there are shares for.
+ * No deadlock, with n >= g * (max_held + 2) slots for g groups, where every rank either returns what it holds by itself or steps
+ * together with the ranks of its job. Suppose rank c waits and rule 3 finds nothing. A FILLING slot finishes by itself, so take
+ * all slots as READY: each is held, or is the very next one of some rank w that may take it, or is kept by a rank w behind c. In
+ * c's own group the rank that is furthest behind, f, has no one behind it, and its next slot is either READY (f takes it, then
+ * returns it: progress) or f itself is the asker. The ranks of a job that steps together stand at most one step apart, and find
+ * each other's rows of a step in one slot (mark_wanted), so that f's group holds at most max_held slots and wants at most two
+ * more as "very next": at least one of its max_held + 2 slots is neither, and rule 3 gives it to f. Slots that other groups hold
+ * beyond their share are wanted later than next, and rule 3 takes those too. attach refuses a job that would make a group more
+ * than there are shares for.
  *
  * Nobody leaves its group: a rank gets no slot more than all slots ahead of another job's rank that stands behind it in the same
  * group (slot_held_back). Mostly that follows from the slots that the one behind keeps; but where rule 3 gave these to another

@@ -176,6 +176,9 @@ PF_STATIC_ASSERT(sizeof(struct pf_grant) == 64, "pf_grant");
  * open: what was granted stays good, as nobody writes the slots any more. */
 enum pf_closed { PF_OPEN = 0, PF_CLOSED_DROPPED = 1, PF_CLOSED_SUPERSEDED = 2, PF_CLOSED_FEED_FAILED = 3 };
 
+/* wake_at of a parked job: ring with every return, and whenever there is nothing to take. */
+#define PF_WAKE_PARKED 0u
+
 /* Grant page: daemon to consumer, read-only there. */
 struct pf_grant_page {
     struct pf_head head;
@@ -185,7 +188,7 @@ struct pf_grant_page {
     uint32_t closed;    /* enum pf_closed; set before the socket is closed by a living daemon */
     uint64_t reserved0[6];
     /* D, rarely */
-    uint64_t wake_at; /* ring the eventfd once `returned` has reached this; UINT64_MAX: not wanted */
+    uint64_t wake_at; /* ring the eventfd once `returned` has reached this; PF_WAKE_PARKED; UINT64_MAX: not wanted */
     uint64_t reserved1[7];
     uint8_t pad[PF_PAGE - 192];
     struct pf_grant grants[PF_RING];

@@ -103,8 +103,8 @@ static inline void pf_grants_awake(struct pf_return_page *back)
     __atomic_store_n(&back->waiting, 0, __ATOMIC_RELAXED);
 }
 
-/* Consumer. Returns a grant; *returned is its own count. 1: the daemon asked to be woken at this count. There is always room:
- * a consumer has at most PF_RING grants out. */
+/* Consumer. Returns a grant; *returned is its own count. 1: the daemon asked to be woken at this count, or has parked the job and
+ * wants to hear of every return. There is always room: a consumer has at most PF_RING grants out. */
 static inline int pf_returns_push(struct pf_return_page *back, const struct pf_grant_page *page, uint64_t *returned,
                                   uint64_t number, uint64_t *rung)
 {
@@ -116,17 +116,19 @@ static inline int pf_returns_push(struct pf_return_page *back, const struct pf_g
     /* The tail is stored before wake_at is loaded; pairs with the fence in pf_returns_arm. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     wake_at = __atomic_load_n(&page->wake_at, __ATOMIC_RELAXED);
-    if (*returned < wake_at || *rung == wake_at)
+    if (*returned < wake_at || (*rung == wake_at && wake_at != PF_WAKE_PARKED))
         return 0;
     *rung = wake_at; /* once for each time that the daemon asks */
     return 1;
 }
 
-/* Daemon, before it sleeps: asks to be woken at that count. It must look at every tail once more after this. */
+/* Daemon, before it sleeps: asks to be woken at that count, or (PF_WAKE_PARKED) by every return and whenever the consumer waits.
+ * It must look at every tail, and for PF_WAKE_PARKED at `waiting`, once more after this. */
 static inline void pf_returns_arm(struct pf_grant_page *page, uint64_t wake_at)
 {
     __atomic_store_n(&page->wake_at, wake_at, __ATOMIC_RELAXED);
-    /* wake_at is stored before the tails are loaded again; pairs with the fence in pf_returns_push. */
+    /* wake_at is stored before the tails (and `waiting`) are loaded again; pairs with the fences in pf_returns_push and
+     * pf_grants_sleepy. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 

@@ -162,7 +162,8 @@ def functions(paths):
 @suite.test
 def codes_of_the_library():
     """Whatever a call may reach: codes that it swallows are found too, and must be in the table or said here."""
-    bodies = functions(source / "client" / name for name in ("attach.c", "batch.c", "ctlsock.c", "wait.c"))
+    bodies = functions(path for path in sorted((source / "client").glob("*.c")) if path.name != "stat.c")
+    bodies["begin_attempt"] = bodies["end_attempt"] = bodies["passes"] = ""  # a failed attempt to attach again ends as -EPIPE or not at all
     known = table()
     for call in calls():
         assert call in bodies, f"{call} is not found in client/"

@@ -41,6 +41,7 @@ struct pfeed *plan_open(const struct plan *plan)
         .run = plan->run,
         .slow = plan->slow,
         .max_held = plan->max_held,
+        .reconnect_ms = plan->reconnect_ms,
     };
     struct pfeed *pf = NULL;
     int rc = pfeed_open(&pf, &options);

@@ -41,6 +41,7 @@ struct plan {
     const char *feed, *job, *slow;
     uint32_t rank, world, batch, epochs, max_held;
     uint64_t seed, run;
+    int reconnect_ms;
     struct history *history;
 };
 

@@ -115,7 +115,7 @@ static const struct {
       { .feed = "spine", .job = "new", .world = 2, .local_ranks = "0-2" },
       -EINVAL,
       "local_ranks '0-2' is not a list such as \"0-3,8-11\" of ranks below world 2" },
-    { "slow", { .feed = "spine", .slow = "wait" }, -EINVAL, "options.slow is 'wait'; it can be \"block\" or \"skip\"" },
+    { "slow", { .feed = "spine", .slow = "wait" }, -EINVAL, "options.slow is 'wait'; it can be \"park\", \"block\" or \"skip\"" },
     { "start",
       { .feed = "spine", .start = "later" },
       -EINVAL,

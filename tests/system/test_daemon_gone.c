@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * DESIGN section 4, promise 5, second half, as far as this version goes: kill -9 (and SIGTERM) of the daemon. Trainers keep
- * what they hold, may take what was granted, and then get -EPIPE within 1 s, also out of pfeed_next(-1); nothing hangs, nothing
- * is left behind, and a new daemon starts in the same place.
+ * kill -9 (and SIGTERM) of the daemon, for trainers that are not to attach again (reconnect_ms -1): they keep what they hold, may
+ * take what was granted, and then get -EPIPE within 1 s, also out of pfeed_next(-1); nothing hangs, nothing is left behind, and a
+ * new daemon starts in the same place.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -130,7 +130,9 @@ static void run_gone(bool killed, const char *shm)
              shm);
     daemon_start(&pfeedd, yaml);
     for (unsigned i = 0; i < KINDS; i++) {
-        plans[i] = (struct plan){ .daemon = &pfeedd, .feed = i == 0 || i == 4 ? "spine" : "gang", .seed = i == 4 ? 5 : 0 };
+        plans[i] = (struct plan){
+            .daemon = &pfeedd, .feed = i == 0 || i == 4 ? "spine" : "gang", .seed = i == 4 ? 5 : 0, .reconnect_ms = -1
+        };
         trainers[i] = trainer_start(names[i], bodies[i], &plans[i]);
     }
     word_await(&shared->ready, KINDS);

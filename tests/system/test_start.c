@@ -316,7 +316,7 @@ static void ask(void *arg)
 static void run_stuck(const void *arg)
 {
     static struct daemon pfeedd; /* the harness looks at it when the test is over */
-    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .reconnect_ms = -1 };
     struct trainer *trainer;
 
     daemon_start(&pfeedd, "version: 1\ndaemon: { workers: 1, memory: 64MiB }\nfeeds:\n  spine:\n"

@@ -65,17 +65,12 @@ static void sweep(void)
     }
 }
 
-void fake_start(struct fake *fake, fake_answer *answer, void *data)
+void fake_rise(struct fake *fake)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-    *fake = (struct fake){ .answer = answer, .data = data };
-    strcpy(fake->folder, "/tmp/fake-pfeedd-XXXXXX");
-    CHECK(mkdtemp(fake->folder), "%s", strerror(errno));
-    CHECK(!running && atexit(sweep) == 0, "two fakes");
-    running = fake;
-    snprintf(fake->path, sizeof(fake->path), "%s/sock", fake->folder);
     memcpy(address.sun_path, fake->path, sizeof(fake->path));
+    unlink(fake->path);
     fake->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     fake->stop = eventfd(0, EFD_CLOEXEC);
     CHECK(fake->listener >= 0 && fake->stop >= 0, "%s", strerror(errno));
@@ -84,7 +79,7 @@ void fake_start(struct fake *fake, fake_answer *answer, void *data)
     CHECK(pthread_create(&fake->thread, NULL, run_fake, fake) == 0, "no thread");
 }
 
-void fake_stop(struct fake *fake)
+void fake_fall(struct fake *fake)
 {
     uint64_t one = 1;
 
@@ -92,6 +87,22 @@ void fake_stop(struct fake *fake)
     pthread_join(fake->thread, NULL);
     close(fake->listener);
     close(fake->stop);
+}
+
+void fake_start(struct fake *fake, fake_answer *answer, void *data)
+{
+    *fake = (struct fake){ .answer = answer, .data = data };
+    strcpy(fake->folder, "/tmp/fake-pfeedd-XXXXXX");
+    CHECK(mkdtemp(fake->folder), "%s", strerror(errno));
+    CHECK(!running && atexit(sweep) == 0, "two fakes");
+    running = fake;
+    snprintf(fake->path, sizeof(fake->path), "%s/sock", fake->folder);
+    fake_rise(fake);
+}
+
+void fake_stop(struct fake *fake)
+{
+    fake_fall(fake);
     sweep();
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A pfeedd that is not one: a thread that answers control messages as a test tells it to, and running pfeedctl against it. For
- * the tests of client/ctl, which must cope with daemons older, newer, dying and mad. */
+ * the tests of client/, which must cope with daemons older, newer, dying and mad. */
 #ifndef FAKE_PFEEDD_H
 #define FAKE_PFEEDD_H
 
@@ -25,6 +25,7 @@ union fake_message {
     struct pf_ctl_head head;
     struct pf_ctl_stat stat;
     struct pf_ctl_attach attach;
+    struct pf_ctl_seek seek;
     struct pf_ctl_rows rows;
     uint64_t align;
     unsigned char bytes[PF_CTL_MAX + 64];
@@ -43,6 +44,9 @@ struct fake {
 
 void fake_start(struct fake *fake, fake_answer *answer, void *data); /* in a new folder of its own */
 void fake_stop(struct fake *fake);
+/* As if it were killed: its socket stays and refuses; and another one in its place. */
+void fake_fall(struct fake *fake);
+void fake_rise(struct fake *fake);
 
 /* For answers. */
 void fake_send(int socket, void *message, uint16_t type, uint32_t size, const int *fds, unsigned n_fds);

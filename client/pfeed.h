@@ -96,7 +96,7 @@ struct pfeed_info {
 
 /*
  * Connects, attaches and maps. At most 10 s, and reconnect_ms while the daemon still opens its feeds. On failure *out is untouched and pfeed_error(NULL) has the sentence. -ENOENT,
- * -ECONNREFUSED, -EACCES, -EINVAL, -EOPNOTSUPP, -ENAMETOOLONG, -EAGAIN, -EBUSY, -ESTALE, -ENOSPC, -EIO, -EUSERS, -ESRCH, -EPIPE,
+ * -ECONNREFUSED, -EACCES, -EINVAL, -EOPNOTSUPP, -EBADMSG, -ENAMETOOLONG, -EAGAIN, -EBUSY, -ESTALE, -ENOSPC, -EIO, -EUSERS, -ESRCH, -EPIPE,
  * -EPROTO, -ETIMEDOUT, -ENOMEM, -ENOSYS; others are those of socket, connect, poll and mmap.
  */
 PFEED_API int pfeed_open(struct pfeed **out, const struct pfeed_options *options);
@@ -133,7 +133,7 @@ PFEED_API int pfeed_token(struct pfeed *pf, const struct pfeed_batch *batch, cha
 /*
  * Goes to a token's place, to the beginning of an epoch ("epoch:E") or to where the job began ("restart"): the next batch is the
  * first one there. All ranks of a job ask the same. What is held stays held. At most 10 s, and reconnect_ms where the daemon has
- * gone. -EINVAL, -EOPNOTSUPP, -EBADMSG, -EAGAIN, -EBUSY, -ESTALE, -EPIPE, -ETIMEDOUT, -EINTR, -EPROTO, -ECHILD.
+ * gone. -EINVAL, -EOPNOTSUPP, -EBADMSG, -ENOSPC, -EBUSY, -ESTALE, -EPIPE, -ETIMEDOUT, -EINTR, -EPROTO, -ECHILD.
  */
 PFEED_API int pfeed_seek(struct pfeed *pf, const char *where);
 

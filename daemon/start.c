@@ -70,32 +70,32 @@ static int compare(const struct pf_token *token, const struct job *job, struct p
     const struct pf_prints *then = &token->prints, *now = &feed->prints;
 
     if (strcmp(token->feed, feed->config->name) != 0)
-        return problem_set(why, -ESTALE, "the token is of feed '%s', and this is feed '%s'" ACCEPT, token->feed,
+        return problem_set(why, -EINVAL, "the token is of feed '%s', and this is feed '%s'" ACCEPT, token->feed,
                            feed->config->name);
     if (token->samples != feed->samples)
-        return problem_set(why, -ESTALE,
+        return problem_set(why, -EINVAL,
                            "the data of feed '%s' has changed: %llu samples when the token was made, %llu now" ACCEPT,
                            feed->config->name, (unsigned long long)token->samples, (unsigned long long)feed->samples);
     if (then->data != now->data)
-        return problem_set(why, -ESTALE,
+        return problem_set(why, -EINVAL,
                            "the data of feed '%s' has changed: as many samples, but other names, sizes or classes than when the "
                            "token was made (fingerprint %016llx then, %016llx now)" ACCEPT,
                            feed->config->name, (unsigned long long)then->data, (unsigned long long)now->data);
     if (then->order != now->order)
-        return problem_set(why, -ESTALE,
+        return problem_set(why, -EINVAL,
                            "the order of feed '%s' has changed since the token was made: its `shuffle`, `split` or `tail` "
                            "(fingerprint %016llx then, %016llx now)" ACCEPT,
                            feed->config->name, (unsigned long long)then->order, (unsigned long long)now->order);
     if (then->recipe != now->recipe)
-        return problem_set(why, -ESTALE,
+        return problem_set(why, -EINVAL,
                            "the recipe of feed '%s' has changed since the token was made: its `fields` or `on_error` "
                            "(fingerprint %016llx then, %016llx now)" ACCEPT,
                            feed->config->name, (unsigned long long)then->recipe, (unsigned long long)now->recipe);
     if (token->seed != job->seed)
-        return problem_set(why, -ESTALE, "the token is of seed %llu, and options.seed is %llu" ACCEPT,
+        return problem_set(why, -EINVAL, "the token is of seed %llu, and options.seed is %llu" ACCEPT,
                            (unsigned long long)token->seed, (unsigned long long)job->seed);
     if (token->world_batch != job->terms.stride)
-        return problem_set(why, -ESTALE,
+        return problem_set(why, -EINVAL,
                            "the token is of steps of %llu rows over all ranks, and this job's have %llu (world %u x batch %u): "
                            "give a world and a "
                            "batch whose product is the same" ACCEPT,

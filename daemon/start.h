@@ -28,8 +28,8 @@ int start_parse(struct start *out, const char *text, struct problem *why);
 int start_parse_seek(struct start *out, const char *text, struct problem *why);
 /* The seed that the request means: its own, else the token's, else the feed's. */
 uint64_t start_seed(const struct start *start, const struct feed *feed, const struct pf_ctl_attach *request);
-/* The place in a job of these terms. -ESTALE: a token that is not of this feed as it is now, and what differs; with accept
- * (PF_ATTACH_ACCEPT_CHANGED) only -EINVAL where its rows are no whole number of steps. */
+/* The place in a job of these terms. -EINVAL: a token that is not of this feed as it is now, and what differs; with accept
+ * (PF_ATTACH_ACCEPT_CHANGED) only where its rows are no whole number of steps. */
 int start_place(const struct start *start, const struct job *job, bool accept, struct place *out, struct problem *why);
 
 #endif

@@ -193,13 +193,13 @@ static void run_refused(const void *arg)
     daemon_start(&pfeedd, recipe(ROWS, FIELDS));
     make_token(token);
     options.feed = "g";
-    refused(&options, -ESTALE, "the token is of feed 'f', and this is feed 'g'");
+    refused(&options, -EINVAL, "the token is of feed 'f', and this is feed 'g'");
     options.feed = "f";
     options.batch = 4;
-    refused(&options, -ESTALE, "the token is of steps of 8 rows over all ranks, and this job's have 4 (world 1 x batch 4)");
+    refused(&options, -EINVAL, "the token is of steps of 8 rows over all ranks, and this job's have 4 (world 1 x batch 4)");
     options.batch = 0;
     options.seed = 5;
-    refused(&options, -ESTALE, "the token is of seed 0, and options.seed is 5");
+    refused(&options, -EINVAL, "the token is of seed 0, and options.seed is 5");
     options.seed = 0;
     options.start = edited;
     strcpy(edited, token);
@@ -213,7 +213,7 @@ static void run_refused(const void *arg)
         reload(recipe(changes[i].rows, changes[i].fields));
         options.flags = 0;
         if (changes[i].words)
-            refused(&options, -ESTALE, changes[i].words);
+            refused(&options, -EINVAL, changes[i].words);
         options.flags = changes[i].words ? PFEED_OPT_ACCEPT_CHANGED : 0;
         CHECK(pfeed_open(&pf, &options) == 0, "%s: not accepted: %s", changes[i].what, pfeed_error(NULL));
         batch = must_next(pf);

@@ -32,6 +32,11 @@ struct feed_error {
     char where[256], reason[256];
 };
 
+struct slot_search { /* slot_obtain.c's own: the last one that found nothing */
+    bool any;        /* in this turn */
+    uint64_t seed, spans, epoch, index;
+};
+
 struct workers;
 
 enum feed_state {
@@ -75,6 +80,8 @@ struct feed {
     bool dirty;     /* feed_turn has something to do */
     bool warm;      /* filled ahead of the first job, which has not started yet */
     bool starving;  /* a want could not be filled for lack of slots */
+    bool none_free; /* in this turn of fill_wanted: no slot is FREE (slot_none_free) */
+    struct slot_search in_vain;
     int64_t due_ns; /* a turn is due then, whatever comes; 0: none */
 
     pthread_mutex_t lock; /* of what follows: workers write it, rarely */

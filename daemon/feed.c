@@ -166,10 +166,21 @@ static struct place next_ahead(const struct consumer *c, const struct range *ran
     return job_next_slot(job, c->rank, c->ahead);
 }
 
+/* A slot for c's range, or NULL. Where none is free, slot_obtain finds none for who has something to take, nor for who stands where
+ * another one was refused; whether c is held back, too, makes no difference then, and would take a look at everybody. */
+static struct slot *obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead)
+{
+    if (slot_none_free(feed) && (ahead > 0 || c->had_untaken || slot_in_vain(feed, c, range)))
+        return NULL;
+    c->held_back = slot_held_back(feed, c, range);
+    return c->held_back ? NULL : slot_obtain(feed, c, range, ahead);
+}
+
 /* Begins filling what the cursors want, the nearest first. */
 static void fill_wanted(struct feed *feed)
 {
     feed->starving = false;
+    feed->none_free = feed->in_vain.any = false;
     for (uint32_t ahead = 0; ahead < feed->n_slots; ahead++) {
         bool any = false;
 
@@ -194,8 +205,7 @@ static void fill_wanted(struct feed *feed)
                 c->starved_ns = ahead ? c->starved_ns : 0;
                 continue;
             }
-            c->held_back = slot_held_back(feed, c, &range);
-            slot = c->held_back ? NULL : slot_obtain(feed, c, &range, ahead);
+            slot = obtain(feed, c, &range, ahead);
             if (slot && slot_begin(feed, slot, c->job, &range) == 0) {
                 workers_post(feed->workers, feed, slot);
                 c->starved_ns = ahead ? c->starved_ns : 0;

@@ -33,6 +33,11 @@ struct feed_error {
     char where[256], reason[256];
 };
 
+struct slot_search { /* slot_obtain.c's own: the last one that found nothing */
+    bool any;        /* in this turn */
+    uint64_t seed, spans, epoch, index;
+};
+
 struct workers;
 
 enum feed_state {
@@ -77,9 +82,11 @@ struct feed {
     struct job *jobs;
     struct consumer *consumers; /* attached and quarantined ones */
     struct workers *workers;
-    bool dirty;            /* feed_turn has something to do */
-    bool warm;             /* filled ahead of the first job, which has not started yet */
-    bool starving;         /* a want could not be filled for lack of slots */
+    bool dirty;     /* feed_turn has something to do */
+    bool warm;      /* filled ahead of the first job, which has not started yet */
+    bool starving;  /* a want could not be filled for lack of slots */
+    bool none_free; /* in this turn of fill_wanted: no slot is FREE (slot_none_free) */
+    struct slot_search in_vain;
     int64_t due_ns;        /* a turn is due then, whatever comes; 0: none */
     int64_t gang_since_ns; /* since when those who are there have waited for the rest of the gang; 0: nobody does */
 

@@ -50,25 +50,40 @@ int64_t park_patience_ns(const struct job *job)
     return least > steps ? least : steps;
 }
 
-/* Since when a rank of another job has been without a slot; 0: none is. */
-static int64_t starved_since(const struct feed *feed, const struct job *job)
-{
-    int64_t since = 0;
+/* Who has been without a slot for longest: one look at all ranks for all jobs. */
+struct starved {
+    const struct job *job;
+    int64_t since_ns;  /* one of its ranks; 0: nobody is */
+    int64_t others_ns; /* and one of any other job */
+};
 
-    for (const struct consumer *c = feed->consumers; c; c = c->next)
-        if (c->job != job && c->starved_ns && consumer_runs(c) && (!since || c->starved_ns < since))
-            since = c->starved_ns;
-    return since;
+static struct starved longest_starved(const struct feed *feed)
+{
+    struct starved starved = { NULL, 0, 0 };
+
+    for (const struct consumer *c = feed->starving ? feed->consumers : NULL; c; c = c->next) {
+        if (!c->starved_ns || !consumer_runs(c))
+            continue;
+        if (!starved.since_ns || c->starved_ns < starved.since_ns) {
+            if (c->job != starved.job)
+                starved.others_ns = starved.since_ns;
+            starved.since_ns = c->starved_ns;
+            starved.job = c->job;
+        } else if (c->job != starved.job && (!starved.others_ns || c->starved_ns < starved.others_ns)) {
+            starved.others_ns = c->starved_ns;
+        }
+    }
+    return starved;
 }
 
 /* When the job last did anything, where it has batches out; 0: it has none, and nobody waits for it. */
-static int64_t idle_since(const struct feed *feed, const struct job *job)
+static int64_t idle_since(const struct job *job)
 {
     int64_t since = 0;
     uint32_t n_out = 0;
 
-    for (const struct consumer *c = feed->consumers; c; c = c->next)
-        if (c->job == job) {
+    for (uint32_t r = 0; r < job->world; r++)
+        for (const struct consumer *c = job->ranks[r]; c; c = c->twin) {
             since = c->active_ns > since ? c->active_ns : since;
             n_out += c->starved_ns ? 0 : c->n_out;
         }
@@ -133,6 +148,7 @@ static bool may_stall(const struct job *job)
 void park_turn(struct feed *feed)
 {
     const int64_t now_ns = feed->starving ? feed_now_ns() : 0;
+    struct starved starved = longest_starved(feed);
 
     for (struct job *job = feed->jobs; job; job = job->next) {
         int64_t waited, idle, due_ns;
@@ -141,15 +157,17 @@ void park_turn(struct feed *feed)
             unpark(feed, job);
         if (!feed->starving || !may_stall(job))
             continue;
-        waited = starved_since(feed, job);
-        idle = idle_since(feed, job);
-        if (!waited || !idle)
+        waited = job == starved.job ? starved.others_ns : starved.since_ns;
+        idle = waited ? idle_since(job) : 0;
+        if (!idle)
             continue;
         due_ns = (waited > idle ? waited : idle) + park_patience_ns(job);
         job->stalls = now_ns >= due_ns;
         if (!job->stalls)
             feed_due(feed, due_ns);
-        else if (group_may_park(feed, job))
+        else if (group_may_park(feed, job)) {
             park(feed, job, now_ns - idle);
+            starved = longest_starved(feed); /* it waits no more itself */
+        }
     }
 }

@@ -64,6 +64,7 @@ void slot_set_state(struct feed *feed, struct slot *slot, enum pf_slot_state sta
 {
     struct pf_slot *shown = &feed->table[slot->number];
 
+    feed->none_free &= state != PF_SLOT_FREE;
     slot->state = state;
     slot->since_ns = feed_now_ns();
     if ((state == PF_SLOT_READY) == (slot->sequence & 1))

@@ -40,6 +40,10 @@ void slots_destroy(struct feed *feed);
 struct slot *slot_find(struct feed *feed, uint64_t seed, const struct range *range);
 /* Whether c has to wait for another job of its group (slow: block) rather than get that range filled. */
 bool slot_held_back(const struct feed *feed, const struct consumer *c, const struct range *range);
+/* For fill_wanted, which resets feed->none_free: that no slot is FREE is found out once, until one is. */
+bool slot_none_free(struct feed *feed);
+/* Whether slot_obtain has found nothing in this turn for another one at the same place, and so would find nothing for c. */
+bool slot_in_vain(const struct feed *feed, const struct consumer *c, const struct range *range);
 /* A slot to fill for c's range, `ahead` slots ahead of what c takes next; NULL: none can be had now. See slot_obtain.c. */
 struct slot *slot_obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead);
 /* FREE -> FILLING for everybody who still wants rows of that key; the caller wakes the workers. */

@@ -57,6 +57,7 @@ static bool clear_grants(struct feed *feed, struct slot *slot)
         if (consumer_has(c, slot->number))
             consumer_revoke(c);
     feed->dirty = true; /* what else was revoked is granted again in the next turn */
+    feed->in_vain.any = false;
     return slot->grants == 0;
 }
 
@@ -176,6 +177,28 @@ static uint64_t spare_distance(const struct feed *feed, const struct slot *slot,
     return nearest;
 }
 
+/*
+ * Where one of hundreds stalls, the others end up at one place, and for each of them all slots and everybody who keeps them would be
+ * looked at in vain. What rules 2 and 3 find depends on the asker by its place alone, but for two things: for others of its job it
+ * waits less (waits_for), and a skipper does not take from itself. So this is remembered of, and holds for, lone ranks; and not
+ * of skippers. Until the next turn, or until grants are revoked.
+ */
+static void remember_vain(struct feed *feed, const struct consumer *asker, const struct range *range)
+{
+    const struct job *job = asker->job;
+
+    if (job->n_consumers == 1 && job->slow != CONFIG_SLOW_SKIP)
+        feed->in_vain = (struct slot_search){ true, job->seed, job->spans, range->epoch, range->index };
+}
+
+bool slot_in_vain(const struct feed *feed, const struct consumer *c, const struct range *range)
+{
+    const struct slot_search *last = &feed->in_vain;
+
+    return last->any && c->job->n_consumers == 1 && last->index == range->index && last->epoch == range->epoch &&
+           last->seed == c->job->seed && last->spans == c->job->spans;
+}
+
 static struct slot *take_farthest(struct feed *feed, struct consumer *asker, const struct range *range)
 {
     struct slot *best = NULL;
@@ -194,6 +217,8 @@ static struct slot *take_farthest(struct feed *feed, struct consumer *asker, con
             best = slot;
         }
     }
+    if (!best)
+        remember_vain(feed, asker, range);
     if (!best || !clear_grants(feed, best))
         return NULL;
     FEED_ADD(feed, slots_evicted, 1);
@@ -201,11 +226,21 @@ static struct slot *take_farthest(struct feed *feed, struct consumer *asker, con
     return best;
 }
 
+bool slot_none_free(struct feed *feed)
+{
+    if (feed->none_free)
+        return true;
+    for (uint32_t s = 0; s < feed->n_slots; s++)
+        if (feed->slots[s].state == PF_SLOT_FREE)
+            return false;
+    return feed->none_free = true;
+}
+
 struct slot *slot_obtain(struct feed *feed, struct consumer *asker, const struct range *range, uint32_t ahead)
 {
     struct slot *slot;
 
-    for (uint32_t s = 0; s < feed->n_slots; s++)
+    for (uint32_t s = 0; s < feed->n_slots && !feed->none_free; s++)
         if (feed->slots[s].state == PF_SLOT_FREE)
             return &feed->slots[s];
     if (ahead > 0 || consumer_held(asker) < asker->n_out)

@@ -13,9 +13,9 @@
 
 #define REST_LOOKS 10
 #define REST_NS    (2 * MS)
-#define LONGEST_NS (240 * SECOND)
 
-static int64_t began_ns;
+static int64_t began_ns, longest_ns = 240 * SECOND;
+static size_t rounds_wanted = 7;
 static cpu_set_t allowed;
 
 void bench_start(const char *name)
@@ -37,6 +37,25 @@ const char *bench_pictures(void)
         return path;
     printf("skipped: no folder of JPEGs at %s; name one by PFEED_BENCH_DATA\n", path);
     exit(SKIPPED);
+}
+
+void bench_rounds(size_t wanted, int64_t longest)
+{
+    if (getenv("PFEED_BENCH_ROUNDS"))
+        return;
+    rounds_wanted = wanted;
+    longest_ns = longest;
+}
+
+bool bench_wants(int argc, char **argv, const char *part)
+{
+    bool named = argc < 2;
+
+    for (int i = 1; i < argc; i++)
+        named |= strcmp(argv[i], part) == 0;
+    if (named)
+        began_ns = now_ns();
+    return named;
 }
 
 int bench_end(void)
@@ -134,9 +153,9 @@ const char *verdict(bool held, const struct series *series)
 bool more_rounds(const struct series *any)
 {
     const char *word = getenv("PFEED_BENCH_ROUNDS");
-    size_t wanted = word && atoi(word) > 0 ? (size_t)atoi(word) : 7;
+    size_t wanted = word && atoi(word) > 0 ? (size_t)atoi(word) : rounds_wanted;
 
-    if (any->n >= ROUNDS || (any->n >= wanted && now_ns() - began_ns > LONGEST_NS))
+    if (any->n >= ROUNDS || (any->n >= wanted && now_ns() - began_ns > longest_ns))
         return false;
     return series_quiet(any) < wanted && any->n < 3 * wanted;
 }
@@ -340,24 +359,44 @@ void consume(struct pfeed *pf, uint64_t batches)
     }
 }
 
+void pause_ns(int64_t ns)
+{
+    const struct timespec pause = { ns / SECOND, ns % SECOND };
+
+    nanosleep(&pause, NULL);
+}
+
 struct member {
     const struct daemon *daemon;
     const char *feed;
     struct crew_words *words;
+    int64_t batch_ns, at_ns; /* 0: at no pace */
     char job[16];
 };
+
+static void keep_pace(struct member *member)
+{
+    const struct timespec at = { member->at_ns / SECOND, member->at_ns % SECOND };
+
+    if (member->batch_ns)
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+    member->at_ns += member->batch_ns;
+}
 
 static void work(void *argument)
 {
     struct member *member = argument;
     struct crew_words *words = member->words;
+    int64_t start_ns = now_ns();
     struct pfeed *pf = consumer_open(member->daemon, member->feed, member->job);
     uint32_t taken = 0;
 
+    words->open_ns = (uint64_t)(now_ns() - start_ns);
     word_set(&words->ready, 1);
     while (!word_get(&words->stop)) {
         word_await(&words->quota, taken + 1);
         while (taken < word_get(&words->quota) && !word_get(&words->stop)) {
+            keep_pace(member);
             consume(pf, 1);
             count_set(&words->batches, ++taken);
         }
@@ -366,18 +405,24 @@ static void work(void *argument)
     pfeed_close(pf);
 }
 
-void crew_start(struct crew *crew, const struct daemon *daemon, const char *feed, uint32_t n)
+void crew_start_paced(struct crew *crew, const struct daemon *daemon, const char *feed, uint32_t n, int64_t batch_ns)
 {
+    const int64_t start_ns = now_ns();
+
     CHECK(n <= CREW, "a crew of more than %d", CREW);
     *crew = (struct crew){ .n = n, .words = shared_memory(CREW * sizeof(*crew->words)) };
     for (uint32_t i = 0; i < n; i++) {
-        struct member member = { daemon, feed, &crew->words[i], "" };
+        struct member member = { daemon, feed, &crew->words[i], batch_ns, start_ns + batch_ns * i / n, "" };
 
         snprintf(member.job, sizeof(member.job), "job%u", i);
         crew->trainers[i] = trainer_start(member.job, work, &member); /* a fork: it has its own copy */
-    }
-    for (uint32_t i = 0; i < n; i++)
         word_await(&crew->words[i].ready, 1);
+    }
+}
+
+void crew_start(struct crew *crew, const struct daemon *daemon, const char *feed, uint32_t n)
+{
+    crew_start_paced(crew, daemon, feed, n, 0);
 }
 
 void crew_take(struct crew *crew, uint32_t batches)

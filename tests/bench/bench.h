@@ -6,7 +6,7 @@
  * are measured in turn, and medians are taken over the rounds that were quiet, where there are enough of them.
  *
  * Environment: PFEED_DAEMON path of pfeedd (else the build's own); PFEED_BENCH_DATA a folder of JPEGs; PFEED_BENCH_ROUNDS quiet
- * rounds wanted (7).
+ * rounds wanted (7, or what bench_rounds says).
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -23,6 +23,10 @@
 void bench_start(const char *name);
 /* The folder of JPEGs; ends the process with 77 where it is missing. */
 const char *bench_pictures(void);
+/* Where a round is long: so many quiet ones, and after that time no more than those, if PFEED_BENCH_ROUNDS does not say. */
+void bench_rounds(size_t wanted, int64_t longest_ns);
+/* Whether this part is to run: those that the command line names, or all. */
+bool bench_wants(int argc, char **argv, const char *part);
 /* Stops the daemons. The exit status. */
 int bench_end(void);
 
@@ -47,7 +51,8 @@ size_t series_quiet(const struct series *series);
 /* "held" or "MISSED", and whether the machine was quiet enough to say so. */
 const char *verdict(bool held, const struct series *series);
 
-/* Whether another round is wanted: until there are enough quiet ones, or three times as many in all, or four minutes are over. */
+/* Whether another round is wanted: until there are enough quiet ones, or three times as many in all, or the part takes too long
+ * (four minutes). */
 bool more_rounds(const struct series *any);
 
 /* ---- time ----------------------------------------------------------------------------------------------------------- */
@@ -75,11 +80,13 @@ void window_close(struct window *window);
 struct pfeed *consumer_open(const struct daemon *daemon, const char *feed, const char *job);
 void consume(struct pfeed *pf, uint64_t batches); /* takes them and gives each back */
 
-/* Jobs of one rank, each in a process of its own. */
-#define CREW 8
+void pause_ns(int64_t ns);
+
+/* Jobs of one rank, each in a process of its own; they attach one after the other. */
+#define CREW 256
 struct crew_words {
     uint32_t ready, quota, reached, stop;
-    uint64_t batches;
+    uint64_t batches, open_ns; /* open_ns: what pfeed_open took */
 } __attribute__((aligned(64)));
 struct crew {
     uint32_t n;
@@ -87,6 +94,8 @@ struct crew {
     struct crew_words *words;
 };
 void crew_start(struct crew *crew, const struct daemon *daemon, const char *feed, uint32_t n);
+/* Likewise; each takes no more than one batch in that time, in turn with the others. */
+void crew_start_paced(struct crew *crew, const struct daemon *daemon, const char *feed, uint32_t n, int64_t batch_ns);
 void crew_take(struct crew *crew, uint32_t batches); /* each so many more; returns when all have given them back */
 void crew_run(struct crew *crew);                    /* as fast as they come, until they are stopped */
 uint64_t crew_batches(const struct crew *crew);      /* taken so far by all of them */

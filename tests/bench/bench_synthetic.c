@@ -5,7 +5,6 @@
  * against. Consumers are processes that take and give back at once, so that all of it shares the machine's CPUs.
  */
 #include <stdio.h>
-#include <time.h>
 
 #include "bench.h"
 
@@ -39,13 +38,6 @@ static void start_daemon(void)
     daemon_start(&pfeedd, yaml);
 }
 
-static void pause_ms(int64_t ms)
-{
-    struct timespec pause = { .tv_nsec = ms * MS };
-
-    nanosleep(&pause, NULL);
-}
-
 static void measure(const struct kind *kind, struct result *result)
 {
     struct window window;
@@ -56,14 +48,14 @@ static void measure(const struct kind *kind, struct result *result)
 
     crew_start(&crew, &pfeedd, kind->feed, kind->jobs);
     crew_run(&crew);
-    pause_ms(WARM_MS);
+    pause_ns(WARM_MS * MS);
     window_open(&window);
     rows = feed_now(&pfeedd, kind->feed).rows_filled;
     batches = crew_batches(&crew);
     cpu_ns = process_ns(pfeedd.pid);
     main_ns = main_thread_ns(pfeedd.pid);
     crew_cpu_ns = crew_ns(&crew);
-    pause_ms(WINDOW_MS);
+    pause_ns(WINDOW_MS * MS);
     crew_cpu_ns = crew_ns(&crew) - crew_cpu_ns;
     main_ns = main_thread_ns(pfeedd.pid) - main_ns;
     cpu_ns = process_ns(pfeedd.pid) - cpu_ns;

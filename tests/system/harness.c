@@ -26,7 +26,7 @@
 #define TEST_S   120 /* a test may take so long, times PFEED_TEST_SCALE */
 #define PATIENCE (30 * SECOND)
 #define SKIPPED  77
-#define TRAINERS 64
+#define TRAINERS 300
 
 struct trainer {
     char name[32];

@@ -110,6 +110,54 @@ static void test_groups(void **state)
         }
 }
 
+/* Two at one place, who are refused together while the slots of another group are filled, are given some when these are ready. */
+static void test_refused(void **state)
+{
+    world_open(17, 8, 4, 200, &deliver_split, CONFIG_TAIL_PAD);
+    trainer_must_attach("first", 0, 1, 1, 2, 0, PF_SLOW_BLOCK)->stalled = true;
+    world_turns();
+    trainer_must_attach("one", 0, 1, 2, 2, 0, PF_SLOW_BLOCK);
+    trainer_must_attach("other", 0, 1, 2, 2, 0, PF_SLOW_BLOCK);
+    world_turns();
+    for (uint32_t s = 0; s < here->feed.n_slots; s++) {
+        assert_int_equal(here->feed.slots[s].state, PF_SLOT_FILLING);
+        assert_int_equal(here->feed.slots[s].seed, 1);
+    }
+    assert_true(here->feed.in_vain.any);
+    world_must_go_on(100, "refused once");
+    world_all_leave();
+    world_close();
+}
+
+/* Who is refused because he waits for another of his group does not keep another group from having what he may not. */
+static void test_refused_elsewhere(void **state)
+{
+    struct trainer *apart, *behind, *ahead;
+
+    world_open(18, 8, 4, 400, &deliver_split, CONFIG_TAIL_DROP);
+    apart = trainer_must_attach("apart", 0, 1, 6, 2, 0, PF_SLOW_BLOCK);
+    trainer_hold_all(apart);
+    here->config.gang = 3;
+    behind = trainer_must_attach("behind", 0, 1, 5, 2, 0, PF_SLOW_BLOCK);
+    ahead = trainer_must_attach("ahead", 0, 1, 5, 2, 0, PF_SLOW_BLOCK); /* the newest asks first */
+    trainer_hold_all(behind);
+    while (apart->n_held > 0)
+        trainer_give_back(apart, 0);
+    for (unsigned i = 0; i < 200; i++) { /* as far as it comes */
+        world_work();
+        while (ahead->n_held < 2 && trainer_take(ahead))
+            ;
+        while (ahead->n_held > 0)
+            trainer_give_back(ahead, 0);
+        world_turns();
+    }
+    ahead->stalled = true;
+    apart->stalled = false;
+    world_must_go_on(50, "beside one that waits");
+    world_all_leave();
+    world_close();
+}
+
 /* What a stopped trainer did not take is not its own: only what it holds stays. */
 static void test_untaken(void **state)
 {
@@ -314,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_least, world_setup),        cmocka_unit_test_setup(test_block, world_setup),
         cmocka_unit_test_setup(test_rest_blocked, world_setup), cmocka_unit_test_setup(test_groups, world_setup),
+        cmocka_unit_test_setup(test_refused, world_setup),      cmocka_unit_test_setup(test_refused_elsewhere, world_setup),
         cmocka_unit_test_setup(test_untaken, world_setup),      cmocka_unit_test_setup(test_quarantine, world_setup),
         cmocka_unit_test_setup(test_skip, world_setup),         cmocka_unit_test_setup(test_skip_last, world_setup),
         cmocka_unit_test_setup(test_skip_ends, world_setup),    cmocka_unit_test_setup(test_farthest, world_setup),

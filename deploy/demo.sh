@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # One daemon, three trainers: builds pfeed, makes 2,000 JPEGs, decodes each once an epoch and feeds them to two ranks of job A
-# and to job B at once; then checks what it claims. Leaves nothing behind but the build folder.
+# and to job B at once; kills the daemon under two more jobs, and resumes one of them at another world; then checks what it claims.
+# Leaves nothing behind but the build folder.
 #   sh deploy/demo.sh              DATA=folder sh deploy/demo.sh (your own images, one folder per class)
 # Exit code 0 only where every claim held.
 set -u
@@ -99,16 +100,21 @@ show_logs() {
     done
 }
 
-# Shows the slots once trainer A0 is past its epoch $1, while all three run.
-show_slots() {
+# await_epoch NAME EPOCH: until that trainer is past it, while all of them run.
+await_epoch() {
     tries=0
-    until grep -q "epoch $1:" "$tmp/A0.log"; do
+    until grep -q "epoch $2:" "$tmp/$1.log"; do
         # shellcheck disable=SC2086
-        alive $trainers || { show_logs A0 A1 B0; die "a trainer ended before it was past epoch $1"; }
+        alive $trainers || { show_logs "$1"; die "a trainer ended before $1 was past epoch $2"; }
         tries=$((tries + 1))
-        [ "$tries" -lt 1200 ] || { show_logs A0 A1 B0; die "no trainer got past epoch $1 within two minutes"; }
+        [ "$tries" -lt 1200 ] || { show_logs "$1"; die "$1 did not get past epoch $2 within two minutes"; }
         sleep 0.1
     done
+}
+
+# Shows the slots once trainer A0 is past its epoch $1, while all three run.
+show_slots() {
+    await_epoch A0 "$1"
     say "pfeedctl slots, after epoch $1"
     ctl slots || die "pfeedctl slots failed"
     # shellcheck disable=SC2086
@@ -184,23 +190,34 @@ feeds:
         dtype:  float16
         layout: chw
       label: { dtype: int64 }
+  again:                    # the same, without the gang
+    source:  { type: directory, path: $(yaml_quote "$images") }
+    shuffle: { mode: global, seed: 42 }
+    batch:   $batch
+    fields:
+      image: { decode: image, transforms: [ { random_resized_crop: { size: 64 } } ], dtype: float16 }
+      label: { dtype: int64 }
   text:
     source: { type: tokens, path: $(yaml_quote "$tmp/text.bin"), dtype: uint8 }
     batch:  16
     fields: { tokens: { length: 129, stride: 128, dtype: int32 } }
 END
 
-say "pfeedd, with two feeds"
-"$pfeedd" --user --config "$tmp/pfeed.yaml" --socket "$tmp/pfeedd.sock" >"$tmp/pfeedd.log" 2>&1 &
-daemon=$!
-tries=0
-until ctl status >"$tmp/status" 2>/dev/null; do
-    alive "$daemon" || { cat "$tmp/pfeedd.log" >&2; die "pfeedd ended"; }
-    tries=$((tries + 1))
-    [ "$tries" -lt 300 ] || { cat "$tmp/pfeedd.log" >&2; die "pfeedd did not answer within 30 s"; }
-    sleep 0.1
-done
-cat "$tmp/status"
+start_daemon() {
+    "$pfeedd" --user --config "$tmp/pfeed.yaml" --socket "$tmp/pfeedd.sock" >>"$tmp/pfeedd.log" 2>&1 &
+    daemon=$!
+    tries=0
+    until ctl status >"$tmp/status" 2>/dev/null; do
+        alive "$daemon" || { cat "$tmp/pfeedd.log" >&2; die "pfeedd ended"; }
+        tries=$((tries + 1))
+        [ "$tries" -lt 300 ] || { cat "$tmp/pfeedd.log" >&2; die "pfeedd did not answer within 30 s"; }
+        sleep 0.1
+    done
+    cat "$tmp/status"
+}
+
+say "pfeedd, with three feeds"
+start_daemon
 
 say "three trainers at once: ranks 0 and 1 of job A, rank 0 of job B; $epochs epochs"
 start_trainer A0 --feed images --job A --rank 0 --world 2 --epochs $epochs --step-ms 30
@@ -220,6 +237,38 @@ show_logs T0
 decoded=$(counter images rows_filled) delivered=$(counter images rows_delivered)
 say "pfeedctl feeds"
 ctl feeds
+
+say "two ranks of job C and job D; after an epoch, pfeedd is killed by kill -9 and started again"
+start_trainer C0 --feed again --job C --rank 0 --world 2 --epochs $epochs --step-ms 20
+start_trainer C1 --feed again --job C --rank 1 --world 2 --epochs $epochs --step-ms 20
+start_trainer D --feed again --job D --epochs $epochs --step-ms 20 --checkpoint "$tmp/D.token"
+single=${trainers##* }
+await_epoch C0 0
+kill -9 "$daemon"
+wait "$daemon" 2>/dev/null
+start_daemon
+tries=0
+until [ "$(ctl jobs | grep -c running)" = 2 ]; do
+    # shellcheck disable=SC2086
+    alive $trainers || { show_logs C0 C1 D; die "a trainer did not outlive the daemon"; }
+    tries=$((tries + 1))
+    [ "$tries" -lt 600 ] || { ctl jobs; die "the jobs are not back within a minute"; }
+    sleep 0.1
+done
+say "pfeedctl jobs: each rank has gone on at its own next step"
+ctl jobs
+await_epoch D 1
+say "job D is ended in the middle of an epoch, and resumed by two ranks; its token:"
+kill -TERM "$single"
+wait "$single"
+interrupted=$?
+trainers=${trainers% *}
+cat "$tmp/D.token"
+cp "$tmp/D.token" "$tmp/D1.token"
+start_trainer D0 --feed again --job D --rank 0 --world 2 --epochs $epochs --checkpoint "$tmp/D.token"
+start_trainer D1 --feed again --job D --rank 1 --world 2 --epochs $epochs --checkpoint "$tmp/D1.token"
+finish_trainers || { show_logs C0 C1 D D0 D1; tail -n 20 "$tmp/pfeedd.log"; die "a trainer did not outlive the daemon"; }
+show_logs C0 C1 D D0 D1
 
 say "stopping"
 ctl stop || echo "pfeedctl stop failed"
@@ -253,6 +302,10 @@ claim "delivered = 2 x decoded: $delivered = 2 x $decoded" is_true "$delivered =
 claim "the trainers count the same: $a0 + $a1 + $b0" is_true "$a0 + $a1 + $b0 == $delivered"
 claim "job B had the samples of job A, step by step" \
     is_true "(0x$(value A0 ids_hash) + 0x$(value A1 ids_hash)) % 2**64 == 0x$(value B0 ids_hash)"
+claim "over the daemon's death, job C had the same again" \
+    is_true "(0x$(value C0 ids_hash) + 0x$(value C1 ids_hash)) % 2**64 == 0x$(value B0 ids_hash)"
+claim "job D, ended with exit code $interrupted and resumed by two ranks, had the same: $(value D rows) + $(value D0 rows) + $(value D1 rows) images" \
+    is_true "(0x$(value D ids_hash) + 0x$(value D0 ids_hash) + 0x$(value D1 ids_hash)) % 2**64 == 0x$(value B0 ids_hash) and $interrupted == 130"
 for name in A0 A1 B0; do # of your own images nobody knows whether so small a model can learn them
     [ -n "${DATA:-}" ] || claim "$name's loss falls: $(value $name loss_first) -> $(value $name loss_last)" \
         is_true "$(value $name loss_last) < $(value $name loss_first)"

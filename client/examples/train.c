@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <pfeed.h>
@@ -116,16 +117,43 @@ static int train(struct pfeed *pf, struct run *run, unsigned step_ms)
     return rc;
 }
 
-static const char usage[] = "usage: train --feed NAME [options]\n"
-                            "  --feed NAME      the feed of pfeedd to train on\n"
-                            "  --job NAME       the ranks of one run give the same name (default: private)\n"
-                            "  --rank R         this rank, from 0 (default 0)\n"
-                            "  --world W        ranks of the job (default 1)\n"
-                            "  --epochs E       end after E epochs; 0: when the feed ends (default 1)\n"
-                            "  --batch B        rows a step and rank (default: the feed's batch / W)\n"
-                            "  --step-ms MS     let each step take MS longer, as if an accelerator computed\n"
-                            "  --socket PATH    of pfeedd (default: $PFEED_SOCKET, the user's, the system's)\n"
-                            "Prints a line per epoch and a last line of key=value.\n";
+/* The token of a checkpoint, into text; false: there is none yet. */
+static int checkpoint_read(const char *path, char text[PFEED_TOKEN_MAX])
+{
+    FILE *file = fopen(path, "r");
+    int found = file && fgets(text, PFEED_TOKEN_MAX, file);
+    if (file)
+        fclose(file);
+    if (found)
+        text[strcspn(text, "\n")] = 0;
+    return found;
+}
+
+/* A real run keeps the token in the same file as its model. */
+static void checkpoint_write(struct pfeed *pf, const char *path)
+{
+    char text[PFEED_TOKEN_MAX], other[4096];
+    FILE *file;
+    if (pfeed_token(pf, NULL, text, sizeof text) < 0)
+        fail("no token", pfeed_error(pf));
+    snprintf(other, sizeof other, "%s.new", path);
+    file = fopen(other, "w");
+    if (!file || fprintf(file, "%s\n", text) < 0 || fclose(file) != 0 || rename(other, path) != 0)
+        fail("cannot write", path);
+}
+
+static const char usage[] =
+    "usage: train --feed NAME [options]\n"
+    "  --feed NAME      the feed of pfeedd to train on\n"
+    "  --job NAME       the ranks of one run give the same name (default: as torchrun, Slurm or MPI say; private)\n"
+    "  --rank R         this rank, from 0 (default: as they say; 0)\n"
+    "  --world W        ranks of the job (default: as they say; 1)\n"
+    "  --epochs E       end after E epochs; 0: when the feed ends (default 1)\n"
+    "  --batch B        rows a step and rank (default: the feed's batch / W)\n"
+    "  --checkpoint FILE  go on where FILE says, if it is there; write it at the end, also at an interruption\n"
+    "  --step-ms MS     let each step take MS longer, as if an accelerator computed\n"
+    "  --socket PATH    of pfeedd (default: $PFEED_SOCKET, the user's, the system's)\n"
+    "Prints a line per epoch and a last line of key=value.\n";
 
 static uint32_t number(const char *option, const char *text)
 {
@@ -139,12 +167,12 @@ static uint32_t number(const char *option, const char *text)
     return (uint32_t)value;
 }
 
-static void arguments(struct pfeed_options *o, unsigned *step_ms, int argc, char **argv)
+static void arguments(struct pfeed_options *o, unsigned *step_ms, const char **checkpoint, int argc, char **argv)
 {
     static const struct option options[] = {
-        { "feed", 1, NULL, 'f' },   { "job", 1, NULL, 'j' },   { "rank", 1, NULL, 'r' },    { "world", 1, NULL, 'w' },
-        { "epochs", 1, NULL, 'e' }, { "batch", 1, NULL, 'b' }, { "step-ms", 1, NULL, 'm' }, { "socket", 1, NULL, 's' },
-        { "help", 0, NULL, 'h' },   { NULL, 0, NULL, 0 },
+        { "feed", 1, NULL, 'f' },       { "job", 1, NULL, 'j' },   { "rank", 1, NULL, 'r' },    { "world", 1, NULL, 'w' },
+        { "epochs", 1, NULL, 'e' },     { "batch", 1, NULL, 'b' }, { "step-ms", 1, NULL, 'm' }, { "socket", 1, NULL, 's' },
+        { "checkpoint", 1, NULL, 'c' }, { "help", 0, NULL, 'h' },  { NULL, 0, NULL, 0 },
     };
     int option, at;
     while ((option = getopt_long(argc, argv, "", options, &at)) != -1) {
@@ -157,6 +185,7 @@ static void arguments(struct pfeed_options *o, unsigned *step_ms, int argc, char
         case 'w': o->world = number(options[at].name, optarg); break;
         case 'e': o->epochs = number(options[at].name, optarg); break;
         case 'b': o->batch = number(options[at].name, optarg); break;
+        case 'c': *checkpoint = optarg; break;
         case 'm': *step_ms = number(options[at].name, optarg); break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(2);
@@ -171,11 +200,17 @@ static void arguments(struct pfeed_options *o, unsigned *step_ms, int argc, char
 
 int main(int argc, char **argv)
 {
-    struct pfeed_options options = { .size = sizeof options, .world = 1, .epochs = 1 };
+    struct pfeed_options options = { .size = sizeof options, .epochs = 1 };
     struct sigaction action = { .sa_handler = on_signal }; /* no SA_RESTART: pfeed_next returns */
     unsigned step_ms = 0;
+    const char *checkpoint = NULL;
+    char token[PFEED_TOKEN_MAX];
     struct pfeed *pf;
-    arguments(&options, &step_ms, argc, argv);
+    arguments(&options, &step_ms, &checkpoint, argc, argv);
+    if (pfeed_options_from_env(&options) < 0)
+        fail("the launcher's environment", pfeed_error(NULL));
+    if (checkpoint && checkpoint_read(checkpoint, token))
+        options.start = token;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 
@@ -183,6 +218,8 @@ int main(int argc, char **argv)
         fail("cannot attach", pfeed_error(NULL));
     struct run run = { .job = options.job ? options.job : "-", .rank = options.rank, .loss_first = NAN, .loss_last = NAN };
     int rc = train(pf, &run, step_ms);
+    if (checkpoint)
+        checkpoint_write(pf, checkpoint);
     pfeed_close(pf);
     run_report(&run);
     return interrupted ? 130 : rc == PFEED_END ? 0 : 1;

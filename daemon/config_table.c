@@ -65,6 +65,8 @@ const struct setting config_feed_table[] = {
     { "epochs", SETTING_INT, FEED(epochs), "forever", 1, 1e9, .choices = "forever", .help = "end the feed after this many" },
     { "slots", SETTING_INT, FEED(slots), "auto", 2, PF_SLOTS_MAX, .choices = "auto", .help = "batches kept ready or in work" },
     { "max_held", SETTING_INT, FEED(max_held), "2", 1, 16, .help = "batches that a consumer may hold at a time" },
+    { "weight", SETTING_INT, FEED(weight), "1", 1, 1000,
+      .help = "its share of the workers' time beside other feeds that want rows: 2 gets twice as much as 1" },
     { "slow", SETTING_CHOICE, FEED(slow), "park", .choices = "park|block|skip",
       .help = "what a job that stalls the others does: it is parked and goes on from its own step later, they wait for it, or it "
               "misses batches (world 1, 'deliver: each' or 'first')" },

@@ -240,6 +240,8 @@ struct pf_row_feed { /* PF_STAT_FEEDS */
 #include "counters.tbl"
 #undef PF_COUNTER_feed
 #define PF_COUNTER_feed(name)
+    char reading[256];   /* where the sample comes from whose read takes longest just now, if over a second, or "" */
+    uint64_t reading_ns; /* how long it has taken so far */
 };
 
 #define PF_HOLDERS 8u
@@ -312,7 +314,7 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 #undef PF_COUNTER_consumer
 
 PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
-PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1232, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1496, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
@@ -325,6 +327,7 @@ PF_PIN(pf_row_daemon, wakeups, 624);
 PF_PIN(pf_row_feed, samples, 1064);
 PF_PIN(pf_row_feed, batch, 1088);
 PF_PIN(pf_row_feed, rows_filled, 1128);
+PF_PIN(pf_row_feed, reading, 1232);
 PF_PIN(pf_row_slot, slot, 64);
 PF_PIN(pf_row_slot, holders, 128);
 PF_PIN(pf_row_consumer, consumer, 384);

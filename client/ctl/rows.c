@@ -95,6 +95,8 @@ static const struct column feed_columns[] = {
     COLUMN(pf_row_feed, gang, "gang", "", "ranks that must be there before the first step"),
     COLUMN(pf_row_feed, gang_there, "gang_there", "", "ranks of the gang that are there"),
 #include "counters.tbl"
+    COLUMN(pf_row_feed, reading, "reading", "", "the sample whose read takes longest just now, if over a second"),
+    COLUMN(pf_row_feed, reading_ns, "for", "ns", "how long that read has taken so far"),
     COLUMN_PAINT(pf_row_feed, failed, "failed", "", "why the feed has failed, or nothing", feed_paint),
 };
 #undef COUNTER_feed
@@ -102,7 +104,7 @@ static const struct column feed_columns[] = {
 const struct table table_feeds = {
     .name = "feeds",
     .none = "no feeds",
-    .shown = "name batch free filling ready held consumers rows_filled rows_delivered failed",
+    .shown = "name batch free filling ready held consumers rows_filled rows_delivered reading_ns reading failed",
     COLUMNS(feed_columns),
     .row_size = sizeof(struct pf_row_feed),
     .id_offset = offsetof(struct pf_row_feed, name),

@@ -53,6 +53,11 @@ struct world {
 static struct world *here;
 static uint64_t now; /* the schedule that runs, for messages */
 
+bool workers_reading(const struct workers *workers, const struct feed *feed, uint64_t *id, int64_t *since_ns)
+{
+    return false;
+}
+
 void workers_post(struct workers *workers, struct feed *feed, struct slot *slot)
 {
     assert_int_equal(slot->state, PF_SLOT_FILLING);
@@ -77,12 +82,14 @@ static uint32_t below(uint32_t n)
 /* What row `row` of slot (seed, epoch, index) holds. */
 static uint64_t stamp(uint64_t seed, uint64_t epoch, uint64_t index, uint32_t row)
 {
-    uint64_t z = seed * UINT64_C(0x9e3779b97f4a7c15) ^ epoch * UINT64_C(0xbf58476d1ce4e5b9) ^ index * UINT64_C(0x94d049bb133111eb) ^ row;
+    uint64_t z =
+        seed * UINT64_C(0x9e3779b97f4a7c15) ^ epoch * UINT64_C(0xbf58476d1ce4e5b9) ^ index * UINT64_C(0x94d049bb133111eb) ^ row;
 
     return (z ^ z >> 29) * UINT64_C(0x2545f4914f6cdd1d);
 }
 
-static void world_open(uint64_t seed, uint32_t n_slots, uint32_t rows, uint64_t samples, const struct deliver_ops *deliver, int tail)
+static void world_open(uint64_t seed, uint32_t n_slots, uint32_t rows, uint64_t samples, const struct deliver_ops *deliver,
+                       int tail)
 {
     struct problem why;
 
@@ -90,7 +97,8 @@ static void world_open(uint64_t seed, uint32_t n_slots, uint32_t rows, uint64_t 
     assert_non_null(here);
     memset(here, 0, sizeof(*here));
     here->random = seed;
-    here->config = (struct config_feed){ .name = (char *)"f", .tail = tail, .max_held = 2, .shuffle = SHUFFLE_NONE, .batch = rows };
+    here->config =
+        (struct config_feed){ .name = (char *)"f", .tail = tail, .max_held = 2, .shuffle = SHUFFLE_NONE, .batch = rows };
     here->part = (struct sample_part){ .name = "x", .kind = PART_VALUES, .dtype = DTYPE_I64 };
     here->field = (struct field){ .name = "x", .dtype = DTYPE_I64, .row_bytes = 8 };
     here->feed.config = &here->config;
@@ -133,16 +141,16 @@ struct held {
 };
 
 struct trainer {
-    struct consumer *c;     /* NULL: not there */
-    struct job *job;        /* as long as it is attached */
-    bool hung_up;           /* quarantined: attached no more, but alive */
-    bool stalled;           /* does nothing at all */
-    bool hoards;            /* gives nothing back before it holds all that it may */
+    struct consumer *c; /* NULL: not there */
+    struct job *job;    /* as long as it is attached */
+    bool hung_up;       /* quarantined: attached no more, but alive */
+    bool stalled;       /* does nothing at all */
+    bool hoards;        /* gives nothing back before it holds all that it may */
     uint32_t rank, world, max_held;
     uint64_t seed, epochs;
     bool skips;
     char name[16];
-    int process;            /* the eventfd that is its pidfd; closed by the consumer's end */
+    int process; /* the eventfd that is its pidfd; closed by the consumer's end */
     struct pf_grant_page *grants;
     struct pf_return_page *returns;
     uint64_t next, returned, rung, told_returned, told_next;
@@ -164,16 +172,22 @@ static void check_held(const struct trainer *t)
         for (uint32_t row = held->grant.row; row < held->grant.row + held->grant.rows; row++)
             if (rows[row] != stamp(t->seed, held->grant.epoch, held->index, row))
                 fail_msg("schedule %llu: %s rank %u: epoch %llu step %llu in slot %u, row %u is not what it was granted",
-                         (unsigned long long)now, t->name, t->rank,
-                         (unsigned long long)held->grant.epoch, (unsigned long long)held->grant.step, held->grant.slot, row);
+                         (unsigned long long)now, t->name, t->rank, (unsigned long long)held->grant.epoch,
+                         (unsigned long long)held->grant.step, held->grant.slot, row);
     }
 }
 
 static struct trainer *attach(const char *name, uint32_t rank, uint32_t world, uint32_t batch, uint64_t seed, uint32_t max_held,
                               uint32_t epochs, uint32_t slow, struct problem *why)
 {
-    struct pf_ctl_attach request = { .rank = rank, .world = world, .batch = batch, .seed = seed, .max_held = max_held,
-                                     .epochs = epochs, .slow = slow, .flags = PF_ATTACH_SEED };
+    struct pf_ctl_attach request = { .rank = rank,
+                                     .world = world,
+                                     .batch = batch,
+                                     .seed = seed,
+                                     .max_held = max_held,
+                                     .epochs = epochs,
+                                     .slow = slow,
+                                     .flags = PF_ATTACH_SEED };
     struct pf_ctl_attached reply;
     struct consumer_peer peer = { .pid = 1 };
     int fds[PF_ATTACH_FDS];
@@ -192,8 +206,17 @@ static struct trainer *attach(const char *name, uint32_t rank, uint32_t world, u
         close(peer.pidfd);
         return NULL;
     }
-    *t = (struct trainer){ .c = c, .job = c->job, .rank = rank, .world = world, .max_held = c->max_held, .seed = seed, .epochs = epochs,
-                           .skips = slow == PF_SLOW_SKIP, .process = peer.pidfd, .grants = c->grants, .returns = c->returns };
+    *t = (struct trainer){ .c = c,
+                           .job = c->job,
+                           .rank = rank,
+                           .world = world,
+                           .max_held = c->max_held,
+                           .seed = seed,
+                           .epochs = epochs,
+                           .skips = slow == PF_SLOW_SKIP,
+                           .process = peer.pidfd,
+                           .grants = c->grants,
+                           .returns = c->returns };
     t->hoards = below(2);
     snprintf(t->name, sizeof(t->name), "%s", name);
     return t;
@@ -344,7 +367,7 @@ static bool work_once(uint32_t worker)
     for (uint32_t i = 0; i < here->feed.n_slots; i++) {
         struct slot *slot = &here->feed.slots[(start + i) % here->feed.n_slots];
 
-        if (slot->state == PF_SLOT_FILLING && 
+        if (slot->state == PF_SLOT_FILLING &&
             slot_claim(slot, slot_generation(slot), 1 + below(here->feed.batch), &work->first, &work->count)) {
             work->slot = slot;
             for (uint32_t k = 0; k < work->count; k++) /* from now on the row is whatever */
@@ -416,16 +439,17 @@ static void print_world(void)
 {
     for (size_t i = 0; i < TRAINERS; i++)
         if (trainers[i].c)
-            fprintf(stderr, "    %s rank %u of %u, seed %llu, max_held %u: held %u, took %llu, next %llu/%llu (of %llu steps)%s%s\n",
-                    trainers[i].name, trainers[i].rank, trainers[i].world, (unsigned long long)trainers[i].seed, trainers[i].max_held,
-                    trainers[i].n_held, (unsigned long long)trainers[i].took, (unsigned long long)trainers[i].expected.epoch,
-                    (unsigned long long)trainers[i].expected.step,
-                    (unsigned long long)(trainers[i].job ? trainers[i].job->steps : 0), trainers[i].stalled ? " stalled" : "",
-                    trainers[i].hung_up ? " hung up" : "");
+            fprintf(
+                stderr, "    %s rank %u of %u, seed %llu, max_held %u: held %u, took %llu, next %llu/%llu (of %llu steps)%s%s\n",
+                trainers[i].name, trainers[i].rank, trainers[i].world, (unsigned long long)trainers[i].seed, trainers[i].max_held,
+                trainers[i].n_held, (unsigned long long)trainers[i].took, (unsigned long long)trainers[i].expected.epoch,
+                (unsigned long long)trainers[i].expected.step, (unsigned long long)(trainers[i].job ? trainers[i].job->steps : 0),
+                trainers[i].stalled ? " stalled" : "", trainers[i].hung_up ? " hung up" : "");
     for (uint32_t s = 0; s < here->feed.n_slots; s++)
-        fprintf(stderr, "    slot %u: state %d, seed %llu, epoch %llu, index %llu, grants %u, pins %u\n", s, here->feed.slots[s].state,
-                (unsigned long long)here->feed.slots[s].seed, (unsigned long long)here->feed.slots[s].epoch,
-                (unsigned long long)here->feed.slots[s].index, here->feed.slots[s].grants, slot_pins(&here->feed, &here->feed.slots[s]));
+        fprintf(stderr, "    slot %u: state %d, seed %llu, epoch %llu, index %llu, grants %u, pins %u\n", s,
+                here->feed.slots[s].state, (unsigned long long)here->feed.slots[s].seed,
+                (unsigned long long)here->feed.slots[s].epoch, (unsigned long long)here->feed.slots[s].index,
+                here->feed.slots[s].grants, slot_pins(&here->feed, &here->feed.slots[s]));
 }
 
 /* Everybody who is not stalled works on until it has had `more` batches more, or its job's last. */
@@ -492,8 +516,8 @@ static void all_leave(void)
     assert_null(here->feed.jobs);
 }
 
-static struct trainer *must_attach(const char *name, uint32_t rank, uint32_t world, uint64_t seed, uint32_t max_held, uint32_t epochs,
-                                   uint32_t slow)
+static struct trainer *must_attach(const char *name, uint32_t rank, uint32_t world, uint64_t seed, uint32_t max_held,
+                                   uint32_t epochs, uint32_t slow)
 {
     struct problem why = { "" };
     struct trainer *t = attach(name, rank, world, 0, seed, max_held, epochs, slow, &why);
@@ -843,8 +867,8 @@ static void act(const struct variety *v)
     case 0: {
         uint32_t name = below(4), rank = below(v->world);
 
-        attach(names[name], rank, v->world, v->batch, name % 3, 1 + below(v->max_held), v->epochs, name & 1 ? v->slow : PF_SLOW_BLOCK,
-               &why);
+        attach(names[name], rank, v->world, v->batch, name % 3, 1 + below(v->max_held), v->epochs,
+               name & 1 ? v->slow : PF_SLOW_BLOCK, &why);
         return;
     }
     case 1:
@@ -962,13 +986,13 @@ static void test_once_stuck(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_least, setup),       cmocka_unit_test_setup(test_block, setup),
+        cmocka_unit_test_setup(test_least, setup),        cmocka_unit_test_setup(test_block, setup),
         cmocka_unit_test_setup(test_rest_blocked, setup), cmocka_unit_test_setup(test_groups, setup),
-        cmocka_unit_test_setup(test_untaken, setup),     cmocka_unit_test_setup(test_quarantine, setup),
-        cmocka_unit_test_setup(test_skip, setup),        cmocka_unit_test_setup(test_skip_last, setup),
-        cmocka_unit_test_setup(test_skip_ends, setup),   cmocka_unit_test_setup(test_farthest, setup),
+        cmocka_unit_test_setup(test_untaken, setup),      cmocka_unit_test_setup(test_quarantine, setup),
+        cmocka_unit_test_setup(test_skip, setup),         cmocka_unit_test_setup(test_skip_last, setup),
+        cmocka_unit_test_setup(test_skip_ends, setup),    cmocka_unit_test_setup(test_farthest, setup),
         cmocka_unit_test_setup(test_join_checked, setup), cmocka_unit_test_setup(test_unequal_groups, setup),
-        cmocka_unit_test_setup(test_once_stuck, setup), cmocka_unit_test_setup(test_random, setup),
+        cmocka_unit_test_setup(test_once_stuck, setup),   cmocka_unit_test_setup(test_random, setup),
     };
 
     log_init(LOG_ERROR);

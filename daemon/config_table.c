@@ -28,7 +28,10 @@ const struct setting config_drop_in_table[] = {
 
 const struct setting config_daemon_table[] = {
     { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto",
-      .help = "worker threads; auto: one per core of the cgroup", .restart = true },
+      .help =
+          "worker threads; auto: one per core of the cgroup. Beside them are spare ones, one and an eighth of them, for other "
+          "feeds when all are stuck in reads",
+      .restart = true },
     { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
       .help = "budget for all arenas, caches and scratch; auto: the smallest of a quarter of the cgroup's limit, 8GiB and, "
               "where shm is posix, what /dev/shm has free",

@@ -119,7 +119,7 @@ static bool spare_may(const struct workers *all, const struct feed *feed, int64_
             continue;
         if (stuck(worker, now_ns))
             return false;
-        n += worker->spare;
+        n += w >= all->n_workers;
     }
     return n == 0 || n + 1 < n_spares;
 }

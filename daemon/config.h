@@ -101,6 +101,7 @@ struct config_feed {
     int64_t epochs;       /* 0: for ever */
     int64_t slots;        /* 0: auto */
     int64_t max_held;     /* most that a consumer may ask for */
+    int64_t weight;       /* of its share of the workers */
     int slow;             /* enum config_slow */
     int64_t park_after_ms;
     int on_error;      /* enum config_on_error */

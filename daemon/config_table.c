@@ -29,7 +29,10 @@ const struct setting config_drop_in_table[] = {
 
 const struct setting config_daemon_table[] = {
     { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto",
-      .help = "worker threads; auto: one per core of the cgroup", .restart = true },
+      .help =
+          "worker threads; auto: one per core of the cgroup. Beside them are spare ones, one and an eighth of them, for other "
+          "feeds when all are stuck in reads",
+      .restart = true },
     { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
       .help = "budget for all arenas, caches and scratch; auto: the smallest of a quarter of the cgroup's limit, 8GiB and, "
               "where shm is posix, what /dev/shm has free",
@@ -74,6 +77,9 @@ const struct setting config_feed_table[] = {
     { "slots", SETTING_INT, FEED(slots), "auto", 2, PF_SLOTS_MAX, .choices = "auto", .help = "batches kept ready or in work",
       .print = SETTING_BESIDE },
     { "max_held", SETTING_INT, FEED(max_held), "2", 1, 16, .help = "batches that a consumer may hold at a time",
+      .print = SETTING_BESIDE },
+    { "weight", SETTING_INT, FEED(weight), "1", 1, 1000,
+      .help = "its share of the workers' time beside other feeds that want rows: 2 gets twice as much as 1",
       .print = SETTING_BESIDE },
     { "slow", SETTING_CHOICE, FEED(slow), "park", .choices = "park|block|skip",
       .help = "what a job that stalls the others does: it is parked and goes on from its own step later, they wait for it, or it "

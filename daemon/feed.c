@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@
 #include "park.h"
 #include "queue.h"
 #include "worker.h"
+
+#define READ_LONG_NS INT64_C(1000000000) /* a read that takes so long is named */
+#define WHERE_SAID   140                 /* bytes of its path in a sentence of 256 */
 
 int64_t feed_now_ns(void)
 {
@@ -319,10 +323,40 @@ static void gang_why(const struct feed *feed, char *text, size_t size)
         text[at - 1] = 0;
 }
 
+bool feed_reading(const struct feed *feed, char *where, size_t size, int64_t *for_ns)
+{
+    int64_t since_ns;
+    uint64_t id;
+
+    if (!feed->workers || !workers_reading(feed->workers, feed, &id, &since_ns))
+        return false;
+    *for_ns = feed_now_ns() - since_ns;
+    if (*for_ns < READ_LONG_NS)
+        return false;
+    feed->config->source->where(feed->source, id, where, size);
+    return true;
+}
+
+/* "; reading PATH takes 12.3 s so far", with the end of the path where it is long; "" where no read takes long. */
+static void say_reading(const struct feed *feed, char *text, size_t size)
+{
+    char where[PATH_MAX];
+    int64_t for_ns;
+    size_t length;
+
+    text[0] = 0;
+    if (!feed_reading(feed, where, sizeof(where), &for_ns))
+        return;
+    length = strlen(where);
+    snprintf(text, size, "; reading %s%.*s takes %.1f s so far", length > WHERE_SAID ? "..." : "", WHERE_SAID,
+             length > WHERE_SAID ? where + length - WHERE_SAID : where, (double)for_ns / 1e9);
+}
+
 void feed_why(const struct feed *feed, const struct consumer *c, char *text, size_t size)
 {
     const struct job *job = c->job;
     struct range range;
+    char reading[WHERE_SAID + 64];
     size_t at;
 
     text[0] = 0;
@@ -354,8 +388,9 @@ void feed_why(const struct feed *feed, const struct consumer *c, char *text, siz
 
         if (slot->state == PF_SLOT_FILLING && slot->seed == job->seed && slot->epoch == range.epoch &&
             slot->index == range.index) {
-            snprintf(text, size, "slot %u is being filled: %u of %u rows are done", s,
-                     slot->n_rows - __atomic_load_n(&slot->left, __ATOMIC_RELAXED), slot->n_rows);
+            say_reading(feed, reading, sizeof(reading));
+            snprintf(text, size, "slot %u is being filled: %u of %u rows are done%s", s,
+                     slot->n_rows - __atomic_load_n(&slot->left, __ATOMIC_RELAXED), slot->n_rows, reading);
             return;
         }
     }

@@ -11,6 +11,7 @@
 #include "crash.h"
 #include "ctl.h"
 #include "segment.h"
+#include "share.h"
 #include "slot.h"
 
 #define PF_COUNTER_feed(name) uint64_t name;
@@ -98,6 +99,7 @@ struct feed {
     char failed[PF_FAILED_TEXT];      /* "": no */
     bool failed_told;                 /* main thread: consumers were closed */
     struct feed_counters counters __attribute__((aligned(PF_LINE)));
+    struct share share __attribute__((aligned(PF_LINE))); /* of the workers */
 };
 
 /* How the feeds of a configuration are opened. */
@@ -138,6 +140,10 @@ void feed_turn(struct feed *feed);
 bool feed_arm(struct feed *feed);
 /* What c waits for, as a sentence; "" if for nothing. */
 void feed_why(const struct feed *feed, const struct consumer *c, char *text, size_t size);
+
+/* The read of a sample that takes longest just now, where that is over a second: where it comes from, and how long. Main
+ * thread. */
+bool feed_reading(const struct feed *feed, char *where, size_t size, int64_t *for_ns);
 
 static inline uint64_t feed_round_up(uint64_t value, uint64_t to)
 {

@@ -42,7 +42,7 @@ static bool is_new(const struct feed *feed)
  * feeds that stay take of it. */
 static int share_budget(const struct daemon *daemon, struct memory_plan *plan, uint64_t fixed, struct problem *why)
 {
-    const uint32_t n_workers = workers_count(daemon->workers);
+    const uint32_t n_workers = workers_count(daemon->workers), threads = workers_threads(daemon->workers);
     uint64_t need = fixed, left;
     uint32_t n_auto = 0;
 
@@ -52,7 +52,7 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
         if (!is_new(plan->feeds[f]))
             continue;
         plan->slots[f] = config->slots ? (uint32_t)config->slots : feed_least_slots(config);
-        need += feed_bytes(plan->feeds[f], plan->slots[f], n_workers);
+        need += feed_bytes(plan->feeds[f], plan->slots[f], threads);
         n_auto += config->slots == 0;
     }
     if (need > daemon->budget)
@@ -69,8 +69,8 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
 
         if (!is_new(feed) || feed->config->slots)
             continue;
-        least = feed_bytes(feed, plan->slots[f], n_workers);
-        while (plan->slots[f] < AUTO_SLOTS && feed_bytes(feed, plan->slots[f] + 1, n_workers) - least <= share)
+        least = feed_bytes(feed, plan->slots[f], threads);
+        while (plan->slots[f] < AUTO_SLOTS && feed_bytes(feed, plan->slots[f] + 1, threads) - least <= share)
             plan->slots[f]++;
     }
     return 0;
@@ -161,13 +161,13 @@ static void choose_workers(struct daemon *daemon, const struct memory_plan *plan
 }
 
 /* What the new feeds take: of all memory, and of it in arenas. */
-static void sum_new(const struct memory_plan *plan, uint32_t n_workers, uint64_t *bytes, uint64_t *shared)
+static void sum_new(const struct memory_plan *plan, uint32_t threads, uint64_t *bytes, uint64_t *shared)
 {
     *bytes = *shared = 0;
     for (uint32_t f = 0; f < plan->n_feeds; f++) {
         if (!is_new(plan->feeds[f]))
             continue;
-        *bytes += feed_bytes(plan->feeds[f], plan->slots[f], n_workers);
+        *bytes += feed_bytes(plan->feeds[f], plan->slots[f], threads);
         *shared += feed_arena_bytes(plan->feeds[f], plan->slots[f]);
     }
 }
@@ -220,7 +220,7 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
     /* What the machine has, but has not free just now (arenas of a daemon that was killed, still mapped by trainers) is done
      * without: fewer slots. */
     for (;; given_up++) {
-        sum_new(plan, n_workers, &bytes, &shared);
+        sum_new(plan, workers_threads(daemon->workers), &bytes, &shared);
         bytes = more + bytes > freed ? more + bytes - freed : 0;
         if (bytes <= limits.available || !give_up_slot(plan))
             break;

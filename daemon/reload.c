@@ -65,7 +65,7 @@ static void make(struct chore *chore)
 {
     struct change *change = (struct change *)chore;
     struct daemon *daemon = change->daemon;
-    const uint32_t n_workers = workers_count(daemon->workers);
+    const uint32_t threads = workers_threads(daemon->workers);
     struct problem why = { "" };
     int rc;
 
@@ -83,8 +83,8 @@ static void make(struct chore *chore)
 
         if (feed->state != FEED_OPENING)
             continue;
-        feed->bytes = feed_bytes(feed, change->plan.slots[f], n_workers);
-        rc = feed_start(feed, change->plan.slots[f], daemon->shm, n_workers, &why);
+        feed->bytes = feed_bytes(feed, change->plan.slots[f], threads);
+        rc = feed_start(feed, change->plan.slots[f], daemon->shm, threads, &why);
     }
     if (rc < 0)
         fprintf(change->errors, "%s\n", why.text);

@@ -90,6 +90,14 @@ static int read_part(const struct row_maker *maker, struct feed *feed, uint64_t 
     }
 }
 
+static void show_read(struct row_reading *reading, uint64_t id, uint32_t part, int64_t now_ns)
+{
+    __atomic_store_n(&reading->id, id, __ATOMIC_RELAXED);
+    __atomic_store_n(&reading->part, part, __ATOMIC_RELAXED);
+    /* What is read is seen by whoever sees since when. */
+    __atomic_store_n(&reading->since_ns, now_ns, __ATOMIC_RELEASE);
+}
+
 /* All fields of sample key->id into row `row` of the slot. */
 static int fill_fields(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row,
                        const struct row_key *key, struct problem *why)
@@ -104,7 +112,9 @@ static int fill_fields(const struct row_maker *maker, struct feed *feed, struct 
         const struct field *field = &feed->fields[f];
 
         if (field->part != have) {
+            show_read(maker->reading, key->id, field->part, start);
             rc = read_part(maker, feed, key->id, field->part, &value, why);
+            __atomic_store_n(&maker->reading->since_ns, 0, __ATOMIC_RELAXED);
             if (rc < 0)
                 break;
             have = field->part;

@@ -24,8 +24,16 @@ struct room *room_create(uint64_t buffer_size, uint64_t codec_size); /* all touc
 void room_destroy(struct room *room);
 uint64_t room_bytes(uint64_t buffer_size, uint64_t codec_size);
 
+/* The read that a worker is in, for others to look at: relaxed, but since_ns last. */
+struct row_reading {
+    uint64_t id;
+    uint32_t part;
+    int64_t since_ns; /* with all the times that it was tried again; 0: it reads nothing */
+};
+
 struct row_maker {
     const struct room *room;
+    struct row_reading *reading;
     uint32_t worker;      /* its number, for the decoders' states */
     const bool *stopping; /* atomic: no read is tried again */
     struct crash_work *work;

@@ -85,9 +85,10 @@ int socket_lock(const char *socket_path, bool user, int *lock, struct problem *w
         if (mkdir(folder, user ? 0700 : 0755) != 0 && errno != EEXIST)
             return problem_set(why, -errno, "cannot make the folder %s: %s; %s", folder, strerror(errno), elsewhere(user));
     }
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return problem_set(why, -errno, "cannot open the lock %s: %s; %s", path, strerror(errno), elsewhere(user));
+    fchmod(fd, 0600); /* whoever can read it could hold it, too, and no pfeedd would start; it may be an older pfeedd's */
     rc = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
     if (rc < 0 && rc != -EWOULDBLOCK) { /* a file system that has no locks */
         close(fd);

@@ -82,6 +82,7 @@ static void about_daemon(const struct daemon *daemon, struct reply *reply)
 static void about_feed(struct feed *feed, struct reply *reply)
 {
     struct pf_row_feed *row = next_row(reply);
+    int64_t reading_ns;
 
     if (!row)
         return;
@@ -110,6 +111,8 @@ static void about_feed(struct feed *feed, struct reply *reply)
         row->ready += slot->state == PF_SLOT_READY && slot->grants == 0;
         row->held += slot->state == PF_SLOT_READY && slot->grants > 0;
     }
+    if (feed_reading(feed, row->reading, sizeof(row->reading), &reading_ns))
+        row->reading_ns = (uint64_t)reading_ns;
     for (const struct job *job = feed->jobs; job; job = job->next) {
         row->jobs++;
         row->consumers += job->n_consumers;

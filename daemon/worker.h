@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The threads that move data: they claim rows of FILLING slots, oldest first over all feeds, and write them into the arena. The
- * main thread hands them slots; semaphores wake them, an eventfd wakes the main thread. */
+/* The threads that move data: they claim rows of FILLING slots, of each feed as it has a share in them, its oldest slot first, and
+ * write them into the arena. The main thread hands them slots; semaphores wake them, an eventfd wakes the main thread. */
 #ifndef PFEED_WORKER_H
 #define PFEED_WORKER_H
 
@@ -31,9 +31,12 @@ int workers_eventfd(const struct workers *workers); /* readable when slots have 
 void workers_seen(struct workers *workers);         /* before looking at the slots */
 uint32_t workers_busy(const struct workers *workers);
 uint32_t workers_count(const struct workers *workers);
+uint32_t workers_threads(const struct workers *workers); /* those and the spare ones: a feed has decoders' states for so many */
 void workers_room(const struct workers *workers, uint64_t *buffer_size, uint64_t *codec_size);
 uint64_t workers_used(const struct workers *workers); /* bytes that they take now */
-/* What so many of them take with that room, for the budget. */
+/* The read for that feed that takes longest just now. False: there is none. */
+bool workers_reading(const struct workers *workers, const struct feed *feed, uint64_t *id, int64_t *since_ns);
+/* What so many of them, and their spare ones, take with that room, for the budget. */
 uint64_t workers_bytes(uint32_t n_workers, uint64_t buffer_size, uint64_t codec_size);
 
 /* The feed ends: its slots are FREE and no longer posted. When pass (any thread but theirs) returns, no worker knows it. */

@@ -242,6 +242,8 @@ struct pf_row_feed { /* PF_STAT_FEEDS */
 #define PF_COUNTER_feed(name)
     struct pf_prints prints;
     uint64_t slots_short; /* slots that are missing, as memory is short; they come when it returns */
+    char reading[256];    /* where the sample comes from whose read takes longest just now, if over a second, or "" */
+    uint64_t reading_ns;  /* how long it has taken so far */
 };
 
 #define PF_HOLDERS 8u
@@ -316,7 +318,7 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 #undef PF_COUNTER_consumer
 
 PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
-PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1264, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1528, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
@@ -330,6 +332,7 @@ PF_PIN(pf_row_feed, samples, 1064);
 PF_PIN(pf_row_feed, batch, 1088);
 PF_PIN(pf_row_feed, rows_filled, 1128);
 PF_PIN(pf_row_feed, prints, 1232);
+PF_PIN(pf_row_feed, reading, 1264);
 PF_PIN(pf_row_slot, slot, 64);
 PF_PIN(pf_row_slot, holders, 128);
 PF_PIN(pf_row_consumer, consumer, 384);

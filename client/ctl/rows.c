@@ -122,6 +122,8 @@ static const struct column feed_columns[] = {
 #include "counters.tbl"
     COLUMN_MADE(pf_row_feed, prints, "prints", "fingerprints of data, order and recipe: where they agree, so do histories",
                 feed_prints, NULL, NULL),
+    COLUMN(pf_row_feed, reading, "reading", "", "the sample whose read takes longest just now, if over a second"),
+    COLUMN(pf_row_feed, reading_ns, "for", "ns", "how long that read has taken so far"),
     COLUMN_PAINT(pf_row_feed, failed, "failed", "", "why the feed has failed, or nothing", feed_paint),
 };
 #undef COUNTER_feed
@@ -129,7 +131,7 @@ static const struct column feed_columns[] = {
 const struct table table_feeds = {
     .name = "feeds",
     .none = "no feeds",
-    .shown = "name batch free filling ready held consumers rows_filled rows_delivered slots_short failed",
+    .shown = "name batch free filling ready held consumers rows_filled rows_delivered slots_short reading_ns reading failed",
     COLUMNS(feed_columns),
     .row_size = sizeof(struct pf_row_feed),
     .id_offset = offsetof(struct pf_row_feed, name),

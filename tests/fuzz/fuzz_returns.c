@@ -46,6 +46,15 @@ void workers_post(struct workers *workers, struct feed *of, struct slot *slot)
     assert(slot->state == PF_SLOT_FILLING);
 }
 
+bool workers_reading(const struct workers *workers, const struct feed *of, uint64_t *id, int64_t *since_ns)
+{
+    (void)workers;
+    (void)of;
+    (void)id;
+    (void)since_ns;
+    return false;
+}
+
 void server_close(struct connection *connection)
 {
     (void)connection;

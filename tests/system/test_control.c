@@ -8,16 +8,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "history.h"
-#include "ring.h"
+#include "lane.h"
 
 #define OTHER  54321u /* nobody's uid and gid */
 #define GROUPS 300u   /* supplementary ones, from OTHER + 1 on */
@@ -228,6 +228,53 @@ static void run_fast(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+/* In which turn of its loop the daemon has answered. */
+static uint64_t answered_in(int fd)
+{
+    union {
+        union reply any;
+        struct {
+            struct pf_ctl_rows head;
+            struct pf_row_daemon row;
+        } about;
+    } reply;
+
+    CHECK(recv(fd, &reply, sizeof(reply), 0) == sizeof(reply.about) && reply.any.head.type == PF_CTL_ROWS, "no answer");
+    return reply.about.row.wakeups;
+}
+
+/* However many questions of one peer are there, what others do comes in between: one of them is answered a turn, and another peer's
+ * question, which was there with them when the daemon looked, before all but the first. */
+static void run_between(const void *arg)
+{
+    enum { QUESTIONS = 100 };
+    uint64_t turns[QUESTIONS], other;
+    int many, one, status;
+
+    start_daemon("", "");
+    many = connect_daemon();
+    one = connect_daemon();
+    ask(many, PF_STAT_DAEMON);
+    ask(one, PF_STAT_DAEMON);
+    answered_in(many);
+    answered_in(one); /* both are known */
+    CHECK(kill(pfeedd.pid, SIGSTOP) == 0 && waitpid(pfeedd.pid, &status, WUNTRACED) == pfeedd.pid, "cannot stop the daemon: %s",
+          strerror(errno));
+    for (unsigned i = 0; i < QUESTIONS; i++)
+        ask(many, PF_STAT_DAEMON);
+    ask(one, PF_STAT_DAEMON);
+    kill(pfeedd.pid, SIGCONT);
+    for (unsigned i = 0; i < QUESTIONS; i++) {
+        turns[i] = answered_in(many);
+        CHECK(i == 0 || turns[i] > turns[i - 1], "questions %u and %u of a peer are answered in one turn", i, i + 1);
+    }
+    other = answered_in(one);
+    CHECK(other <= turns[1], "another peer is answered after %llu of the questions", (unsigned long long)(other - turns[0]));
+    close(one);
+    close(many);
+    daemon_stop(&pfeedd);
+}
+
 /* Asks without reading: ends when its socket is full of answers. */
 static void run_heap(const void *arg)
 {
@@ -359,36 +406,6 @@ static void run_late(const void *arg)
     daemon_stop(&pfeedd);
 }
 
-struct lane {
-    int connection;
-    const struct pf_grant_page *grants;
-    struct pf_return_page *returns;
-};
-
-static void attach(struct lane *lane)
-{
-    struct pf_ctl_attach request = { .head = { PF_CTL_VERSION, PF_CTL_ATTACH, sizeof(request) }, .feed = "spine", .world = 1 };
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(PF_ATTACH_FDS * sizeof(int))];
-    } control;
-    union reply reply;
-    struct iovec part = { &reply, sizeof(reply) };
-    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
-    int fds[PF_ATTACH_FDS];
-
-    lane->connection = connect_daemon();
-    CHECK(send(lane->connection, &request, sizeof(request), 0) == sizeof(request), "send: %s", strerror(errno));
-    CHECK(recvmsg(lane->connection, &header, MSG_CMSG_CLOEXEC) > 0 && reply.head.type == PF_CTL_ATTACHED, "refused: %.1000s",
-          reply.error.text);
-    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&header)), sizeof(fds));
-    lane->grants = mmap(NULL, sizeof(*lane->grants), PROT_READ, MAP_SHARED, fds[PF_FD_GRANT], 0);
-    lane->returns = mmap(NULL, sizeof(*lane->returns), PROT_READ | PROT_WRITE, MAP_SHARED, fds[PF_FD_RETURN], 0);
-    CHECK(lane->grants != MAP_FAILED && lane->returns != MAP_FAILED, "mmap: %s", strerror(errno));
-    for (int i = 0; i < PF_ATTACH_FDS; i++)
-        close(fds[i]);
-}
-
 static void wait_for_holder(void *arg)
 {
     struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
@@ -420,7 +437,7 @@ static void run_over(const void *arg)
 
     start_daemon("", "    gang: 2\n    slots: 4\n");
     waiting = trainer_start("waiting", wait_for_holder, NULL);
-    attach(&lane);
+    lane_open(&lane, &pfeedd, "spine", 0);
     UNTIL(pf_grants_take(lane.grants, lane.returns, &next, &first) == 1)
     {
     }
@@ -428,13 +445,10 @@ static void run_over(const void *arg)
     {
     }
     word_await(&shared->asked, 1);
-    lane.returns->numbers[0] = first.number;
-    __atomic_store_n(&lane.returns->returned, 1, __ATOMIC_RELEASE);
+    lane_return(&lane, 1, first.number);
     word_set(&shared->second, 1);
     trainer_wait(waiting);
-    close(lane.connection);
-    munmap((void *)lane.grants, sizeof(*lane.grants));
-    munmap(lane.returns, sizeof(*lane.returns));
+    lane_close(&lane);
     daemon_stop(&pfeedd);
 }
 
@@ -446,16 +460,14 @@ static void run_liar(const void *arg)
     struct lane lane;
 
     start_daemon("", "    slots: 4\n");
-    attach(&lane);
+    lane_open(&lane, &pfeedd, "spine", 0);
     UNTIL((feed = feed_now(&pfeedd, "spine")).filling == 0 && feed.ready + feed.held == feed.n_slots)
     {
     }
-    lane.returns->numbers[0] = 12345; /* now that nothing but the question makes the daemon look */
-    __atomic_store_n(&lane.returns->returned, 1, __ATOMIC_RELEASE);
+    lane_return(&lane, 1, 12345); /* now that nothing but the question makes the daemon look */
     CHECK(send(lane.connection, &why, sizeof(why), MSG_NOSIGNAL) == sizeof(why), "send: %s", strerror(errno));
-    expect_end(lane.connection, -ESTALE, "not sound");
-    munmap((void *)lane.grants, sizeof(*lane.grants));
-    munmap(lane.returns, sizeof(*lane.returns));
+    expect_end(dup(lane.connection), -ESTALE, "not sound");
+    lane_close(&lane);
     UNTIL(feed_at_rest(&pfeedd, "spine"))
     {
     }
@@ -465,11 +477,17 @@ static void run_liar(const void *arg)
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
-        { "a peer in 300 groups", run_groups, NULL }, { "nothing is said", run_patience, NULL },
-        { "nothing is left to say", run_left, NULL }, { "10^5 messages a second", run_fast, NULL },
-        { "questions without end", run_heap, NULL },  { "the last word", run_last_word, NULL },
-        { "no spare descriptor", run_spare, NULL },   { "an answer that comes late", run_late, NULL },
-        { "a reason that is over", run_over, NULL },  { "a liar asks", run_liar, NULL },
+        { "a peer in 300 groups", run_groups, NULL },
+        { "nothing is said", run_patience, NULL },
+        { "nothing is left to say", run_left, NULL },
+        { "10^5 messages a second", run_fast, NULL },
+        { "others in between", run_between, NULL },
+        { "questions without end", run_heap, NULL },
+        { "the last word", run_last_word, NULL },
+        { "no spare descriptor", run_spare, NULL },
+        { "an answer that comes late", run_late, NULL },
+        { "a reason that is over", run_over, NULL },
+        { "a liar asks", run_liar, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

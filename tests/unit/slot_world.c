@@ -20,6 +20,11 @@
 struct world *here;
 uint64_t now;
 
+bool workers_reading(const struct workers *workers, const struct feed *feed, uint64_t *id, int64_t *since_ns)
+{
+    return false;
+}
+
 void workers_post(struct workers *workers, struct feed *feed, struct slot *slot)
 {
     assert_int_equal(slot->state, PF_SLOT_FILLING);

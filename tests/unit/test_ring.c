@@ -237,8 +237,8 @@ struct stress {
     uint64_t slots[PF_RING][SLOT_ROWS];
     uint8_t fates[STRESS]; /* of every grant, by the consumer where it took it, by the daemon where it revoked it */
     uint8_t returned[STRESS];
-    uint32_t event; /* stands for the eventfd */
-    uint64_t n_taken, torn, taken_twice, lost_consumer, sleeps_consumer;             /* the consumer's */
+    uint32_t event;                                                           /* stands for the eventfd */
+    uint64_t n_taken, torn, taken_twice, lost_consumer, sleeps_consumer;      /* the consumer's */
     uint64_t n_revoked, strange, revoked_wrongly, lost_daemon, sleeps_daemon; /* the daemon's */
 };
 
@@ -464,7 +464,7 @@ struct litmus {
     bool (*consumer)(struct litmus *litmus, uint64_t round); /* whether it saw, or told */
     bool (*daemon)(struct litmus *litmus, uint64_t round);
     void (*consumer_after)(struct litmus *litmus, uint64_t round); /* may overlap the daemon's part */
-    uint64_t next, returned, rung; /* the consumer's */
+    uint64_t next, returned, rung;                                 /* the consumer's */
     uint64_t rounds;
     int64_t deadline_ns;
     bool consumer_saw;
@@ -585,8 +585,8 @@ static void test_litmus_grants(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),   cmocka_unit_test(test_revoke), cmocka_unit_test(test_revoke_nonsense),
-        cmocka_unit_test(test_wake_at), cmocka_unit_test(test_bell),   cmocka_unit_test(test_stress),
+        cmocka_unit_test(test_order),          cmocka_unit_test(test_revoke),        cmocka_unit_test(test_revoke_nonsense),
+        cmocka_unit_test(test_wake_at),        cmocka_unit_test(test_bell),          cmocka_unit_test(test_stress),
         cmocka_unit_test(test_litmus_returns), cmocka_unit_test(test_litmus_grants),
     };
 

@@ -63,7 +63,7 @@ static int open_world(void **state)
     struct problem why;
 
     memset(&here, 0, sizeof(here));
-    here.config = (struct config_feed){ .name = (char *)"f", .max_held = 2, .batch = BATCH, .source = &source };
+    here.config = (struct config_feed){ .name = (char *)"f", .max_held = 2, .weight = 1, .batch = BATCH, .source = &source };
     here.part = (struct sample_part){ .name = "x", .kind = PART_VALUES, .dtype = DTYPE_I64 };
     here.field = (struct field){ .name = "x", .dtype = DTYPE_I64, .row_bytes = 8, .decode = &decode };
     here.feed.config = &here.config;
@@ -80,7 +80,7 @@ static int open_world(void **state)
     sem_init(&here.gate, 0, 0);
     sem_init(&here.made, 0, 0);
     pthread_mutex_init(&here.feed.lock, NULL);
-    assert_int_equal(feed_start(&here.feed, SLOTS, SEGMENT_MEMFD, 1, &why), 0);
+    assert_int_equal(feed_start(&here.feed, SLOTS, SEGMENT_MEMFD, 2, &why), 0);
     assert_int_equal(workers_create(&here.workers, 1, &why), 0);
     workers_choose(here.workers, 1);
     assert_int_equal(workers_make_room(here.workers, 8, 0, &why), 0);
@@ -93,6 +93,7 @@ static int close_world(void **state)
     assert_true(workers_stop(here.workers, 30000));
     workers_destroy(here.workers);
     free(here.feed.states[0]);
+    free(here.feed.states[1]);
     free(here.feed.states);
     slots_destroy(&here.feed);
     order_destroy(here.feed.order);

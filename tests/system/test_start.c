@@ -333,7 +333,7 @@ static void run_stuck(const void *arg)
 static void run_stop(const void *arg)
 {
     static struct daemon pfeedd, next;
-    struct plan plan = { .daemon = &pfeedd, .feed = "spine" };
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .reconnect_ms = -1 };
     struct pf_ctl_head request = { PF_CTL_VERSION, PF_CTL_STOP, sizeof(request) };
     struct pollfd event = { .events = POLLIN };
     struct trainer *trainer;

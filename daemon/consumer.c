@@ -130,6 +130,8 @@ static void remember_rank(const struct consumer *c)
         }
     if (job_before(where.high, where.low)) /* what it holds is from before a seek */
         where.high = where.low;
+    if (c->seeks < c->job->seeks) /* the others are there already, or will be */
+        where.low = where.high = c->job->sought;
     job_leave(c->job, &where);
 }
 

@@ -175,12 +175,12 @@ static void fill_wanted(struct feed *feed)
             struct range range;
             struct slot *slot;
 
-            if (!consumer_runs(c))
-                continue;
-            if (ahead == 0) {
+            if (ahead == 0) { /* also of one at the end of its job: feed_arm asks */
                 c->had_untaken = consumer_held(c) < c->n_out;
                 c->held_back = false;
             }
+            if (!consumer_runs(c))
+                continue;
             if (ahead == 0 || job_before(c->ahead, c->at)) /* it may have been moved to make room */
                 c->ahead = c->at;
             if (c->held_back || job_over(c->job, c->ahead))

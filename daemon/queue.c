@@ -82,11 +82,12 @@ bool queue_done(const struct job *job)
     return true;
 }
 
+/* Whoever was told that there is nothing more does not ask again, also where one who came later has lowered the queue. */
 static struct consumer *idle_one(const struct job *job)
 {
     for (uint32_t r = 0; r < job->world; r++)
         for (struct consumer *c = job->ranks[r]; c; c = c->twin)
-            if (c->n_out == 0 && job_over(job, c->at))
+            if (c->n_out == 0 && job_over(job, c->at) && !c->told_end)
                 return c;
     return NULL;
 }

@@ -271,8 +271,8 @@ bool feed_arm(struct feed *feed)
             wake_at = 0; /* whatever it does */
         else if (c->n_out > 0 && ((feed->starving && busy < 2) || full))
             wake_at = c->tail + wake_after(c);
-        else if (c->n_out > 0 && queue_ends(c->job))
-            wake_at = c->tail + c->n_out; /* others wait for the end */
+        else if (c->n_out > 0 && c->job->terms.queue && (queue_ends(c->job) || job_over(c->job, c->at)))
+            wake_at = c->tail + c->n_out; /* others wait for the end, or one who left has left a step for it */
         if (wake_at != c->wake_at) {
             c->wake_at = wake_at;
             pf_returns_arm(c->grants, wake_at);

@@ -130,6 +130,8 @@ static void remember_rank(const struct consumer *c)
         }
     if (job_before(where.high, where.low)) /* what it holds is from before a seek */
         where.high = where.low;
+    if (c->seeks < c->job->seeks) /* the others are there already, or will be */
+        where.low = where.high = c->job->sought;
     job_leave(c->job, &where);
 }
 
@@ -257,6 +259,7 @@ void consumer_drop(struct consumer *c, enum pf_closed closed, const char *senten
     c->connection = NULL;
     if (connection)
         server_close(connection);
+    consumer_last_returns(c); /* or what it holds now would count as beyond max_held, and be filled anew */
     quarantine(c);
     if (c->n_out == 0 || process_dead(c))
         consumer_destroy(c);

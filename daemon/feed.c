@@ -192,12 +192,12 @@ static void fill_wanted(struct feed *feed)
             struct range range;
             struct slot *slot;
 
-            if (!consumer_runs(c))
-                continue;
-            if (ahead == 0) {
+            if (ahead == 0) { /* also of one at the end of its job: feed_arm asks */
                 c->had_untaken = consumer_held(c) < c->n_out;
                 c->held_back = false;
             }
+            if (!consumer_runs(c))
+                continue;
             if (ahead == 0 || job_before(c->ahead, c->at)) /* it may have been moved to make room */
                 c->ahead = c->at;
             if (c->held_back || job_over(c->job, c->ahead))
@@ -287,8 +287,8 @@ bool feed_arm(struct feed *feed)
             wake_at = 0; /* whatever it does */
         else if (c->n_out > 0 && ((feed->starving && busy < 2) || full))
             wake_at = c->tail + wake_after(c);
-        else if (c->n_out > 0 && queue_ends(c->job))
-            wake_at = c->tail + c->n_out; /* others wait for the end */
+        else if (c->n_out > 0 && c->job->terms.queue && (queue_ends(c->job) || job_over(c->job, c->at)))
+            wake_at = c->tail + c->n_out; /* others wait for the end, or one who left has left a step for it */
         if (wake_at != c->wake_at) {
             c->wake_at = wake_at;
             pf_returns_arm(c->grants, wake_at);

@@ -82,11 +82,12 @@ bool queue_done(const struct job *job)
     return true;
 }
 
+/* Whoever was told that there is nothing more does not ask again, also where one who came later has lowered the queue. */
 static struct consumer *idle_one(const struct job *job)
 {
     for (uint32_t r = 0; r < job->world; r++)
         for (struct consumer *c = job->ranks[r]; c; c = c->twin)
-            if (c->n_out == 0 && job_over(job, c->at))
+            if (c->n_out == 0 && job_over(job, c->at) && !c->told_end)
                 return c;
     return NULL;
 }
@@ -96,9 +97,12 @@ static void take_from_busy(struct job *job)
 {
     for (uint32_t r = 0; r < job->world; r++)
         for (struct consumer *c = job->ranks[r]; c; c = c->twin) {
-            if (pf_returns_waiting(c->returns) || (c->n_out == 0 && job_over(job, c->at)))
+            const uint32_t held = consumer_held(c);
+
+            /* One step it keeps: taken back, that would be granted to it again. */
+            if (pf_returns_waiting(c->returns) || (held == 0 && c->n_out <= 1 && job_over(job, c->at)))
                 continue;
-            if (consumer_held(c) < c->n_out && !consumer_revoke(c))
+            if (held < c->n_out && !consumer_revoke(c))
                 continue;       /* the next turn drops it */
             if (c->n_out > 0) { /* it is busy with what it holds: others may have the step laid aside, too */
                 queue_give_back(job, c->at);

@@ -205,15 +205,18 @@ static bool process_dead(const struct consumer *c)
     return c->process.fd < 0 || poll(&poll_fd, 1, 0) > 0;
 }
 
-/* Its process lives: what it took stays claimed, the rest comes back. An honest consumer holds no more than max_held; what one
- * that wrote nonsense may have taken beyond is its own loss. */
+/* Its process lives: what it took stays claimed, the rest comes back. What it had returned is read once it can take nothing more: by
+ * then an honest consumer holds no more than max_held; what one that wrote nonsense may have taken beyond is its own loss. */
 static void quarantine(struct consumer *c)
 {
     uint64_t from;
 
     if (pf_grants_revoke(c->returns, c->taken, c->published, &from) < 0)
         from = UINT64_MAX;
-    while (c->n_out > 0 && (c->out[c->n_out - 1].number >= from || c->n_out > c->max_held))
+    while (c->n_out > 0 && c->out[c->n_out - 1].number >= from)
+        consumer_take_back(c);
+    consumer_last_returns(c);
+    while (c->n_out > c->max_held)
         consumer_take_back(c);
     leave_job(c);
     c->state = CONSUMER_QUARANTINED;
@@ -240,7 +243,6 @@ void consumer_hangup(struct consumer *c)
         bury(c);
         return;
     }
-    consumer_last_returns(c);
     quarantine(c);
     if (c->n_out == 0)
         consumer_destroy(c); /* it has nothing that could come back */

@@ -110,7 +110,6 @@ static int make_job(struct feed *feed, uid_t uid, const struct pf_ctl_attach *re
 
     if (rc < 0)
         return rc;
-    job->started = job->resumed = request->flags & PF_ATTACH_RECONNECT;
     if (!job->local[request->rank])
         rc = problem_set(why, -EINVAL, "rank %u is not among its own local_ranks '%s'", request->rank, request->local_ranks);
     if (rc == 0)
@@ -241,6 +240,8 @@ static void enter(struct consumer *c, const struct choice *choice, uint64_t run,
     }
     c->job = job;
     c->at = choice->place;
+    if (reconnects) /* it had begun under an older daemon, whoever told this one of it first */
+        job->started = job->resumed = true;
     if (job->terms.queue) {
         if (choice->fresh)
             job->queue.next = choice->place;

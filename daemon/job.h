@@ -49,7 +49,7 @@ struct job {
     int slow;                   /* enum config_slow */
     bool peek;
     bool started;            /* all local ranks, and the feed's gang, were there; or a rank of it has reconnected */
-    bool resumed;            /* made by a rank that had reconnected: `start` is where that one stood */
+    bool resumed;            /* a rank of it has reconnected: `start` is where the first one to come stood */
     struct place start;      /* of all ranks */
     uint8_t *local;          /* world: this rank lives on this host */
     struct consumer **ranks; /* world: attached (with its replicas behind it: consumer.twin), or NULL */

@@ -446,6 +446,50 @@ static void run_replicas(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+static void must_step(struct pfeed *pf, uint64_t place, const char *who)
+{
+    struct pfeed_batch *batch = must_next(pf);
+    const struct pfeed_info *info = pfeed_info(batch);
+
+    CHECK(info->epoch * STEPS + info->step == place, "%s is at step %llu, not at %llu", who,
+          (unsigned long long)(info->epoch * STEPS + info->step), (unsigned long long)place);
+    must_done(pf, batch);
+}
+
+/* A new daemon's first knowledge of a job is a rank that died with the old one and was started again. Once a rank comes that was
+ * there, the job is known to have begun: both go on without the third, which stands in an all-reduce, and the fourth may come back
+ * at a step of its own. */
+static void run_returns(const void *arg)
+{
+    struct pfeed *ranks[4];
+    char tokens[4][PFEED_TOKEN_MAX];
+    uint64_t next = 0;
+
+    daemon_start(&pfeedd, recipe(ROWS, FIELDS));
+    for (uint32_t r = 0; r < 4; r++)
+        ranks[r] = must_open("j", r, 4, NULL);
+    for (uint32_t r = 0; r < 4; r++) {
+        for (uint64_t k = 0; k <= r; k++)
+            must_step(ranks[r], k, "a rank");
+        token_of(ranks[r], NULL, tokens[r]);
+    }
+    daemon_kill(&pfeedd);
+    daemon_again(&pfeedd);
+    pfeed_close(ranks[0]);
+    pfeed_close(ranks[3]);
+    ranks[0] = must_open("j", 0, 4, tokens[0]);
+    for (next = 2; next < 20 * STEPS; next++) /* what the old daemon had granted, and then more */
+        must_step(ranks[1], next, "the one that reconnects");
+    for (uint64_t k = 1; k < 2 * STEPS; k++)
+        must_step(ranks[0], k, "the one that came first");
+    ranks[3] = must_open("j", 3, 4, tokens[3]);
+    for (uint64_t k = 4; k < 2 * STEPS; k++)
+        must_step(ranks[3], k, "the one that came last");
+    must_step(ranks[2], 3, "the one that waited");
+    close_all(ranks, 4);
+    daemon_stop(&pfeedd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -456,6 +500,7 @@ int main(int argc, char **argv)
         { "the end", run_end, NULL },
         { "live", run_live, NULL },
         { "replicas", run_replicas, NULL },
+        { "one returns first", run_returns, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -121,11 +121,15 @@ static void record(struct history *history, const struct pfeed_batch *batch)
     count_set(&history->n_steps, history->n_steps + 1);
 }
 
-static int next_recorded(struct pfeed *pf, struct history *history, struct pfeed_batch **batch)
+static int next_recorded(struct pfeed *pf, const struct plan *plan, struct pfeed_batch **batch)
 {
-    int64_t start_ns = now_ns();
+    struct history *history = plan->history;
+    int64_t start_ns;
     uint64_t took_ns;
 
+    if (plan->pace)
+        word_await(plan->pace, (uint32_t)history->n_steps + 1);
+    start_ns = now_ns();
     history->rc = pfeed_next(pf, batch, NEXT_MS);
     took_ns = (uint64_t)(now_ns() - start_ns);
     if (took_ns > history->longest_ns)
@@ -144,7 +148,7 @@ void train(void *arg)
     if (!pf)
         return;
     history->length = pfeed_length(pf);
-    while ((rc = next_recorded(pf, history, &batch)) == 0 || rc == PFEED_EPOCH) {
+    while ((rc = next_recorded(pf, plan, &batch)) == 0 || rc == PFEED_EPOCH) {
         CHECK(!batch == (rc == PFEED_EPOCH), "pfeed_next gave %d and %s batch", rc, batch ? "a" : "no");
         if (batch) {
             record(history, batch);
@@ -198,5 +202,22 @@ void history_check(const struct history *history, const char *what, uint64_t epo
         CHECK(step->epoch == k / steps && step->step == k % steps, "%s: batch %llu is epoch %llu step %llu", what,
               (unsigned long long)k, (unsigned long long)step->epoch, (unsigned long long)step->step);
         check_step(history, what, step);
+    }
+}
+
+void history_same(const struct history *history, const char *what, const struct history *other)
+{
+    CHECK(history->n_steps == other->n_steps && history->n_rows == other->n_rows && history->n_epochs == other->n_epochs,
+          "%s: %llu steps, %llu rows, %llu epochs, not %llu, %llu, %llu", what, (unsigned long long)history->n_steps,
+          (unsigned long long)history->n_rows, (unsigned long long)history->n_epochs, (unsigned long long)other->n_steps,
+          (unsigned long long)other->n_rows, (unsigned long long)other->n_epochs);
+    CHECK(memcmp(history->epoch_at, other->epoch_at, sizeof(history->epoch_at)) == 0, "%s: PFEED_EPOCH came elsewhere", what);
+    for (uint64_t k = 0; k < history->n_steps; k++) {
+        const struct history_step *step = &history->steps[k], *its = &other->steps[k];
+
+        CHECK(step->epoch == its->epoch && step->step == its->step && step->rows == its->rows && step->valid == its->valid &&
+                  memcmp(&history->rows[step->first], &other->rows[its->first], step->rows * sizeof(*history->rows)) == 0,
+              "%s: batch %llu (epoch %llu step %llu) is another one, or has other rows", what, (unsigned long long)k,
+              (unsigned long long)step->epoch, (unsigned long long)step->step);
     }
 }

@@ -43,6 +43,7 @@ struct plan {
     uint64_t seed, run;
     int reconnect_ms;
     struct history *history;
+    uint32_t *pace; /* train: batches that may be taken so far; NULL: all */
 };
 
 /* pfeed_open as the plan says; NULL: history (if there is one) has the code and the sentence, otherwise the trainer fails. */
@@ -59,5 +60,7 @@ void train(void *plan);
 /* Checks one trainer's record of a job of `epochs` epochs: each has `steps` steps in sequence, PFEED_EPOCH came once after each
  * of them, PFEED_END at the end; rows, valid and the flags agree. */
 void history_check(const struct history *history, const char *what, uint64_t epochs, uint64_t steps);
+/* The same steps with the same rows, and PFEED_EPOCH at the same places. */
+void history_same(const struct history *history, const char *what, const struct history *other);
 
 #endif

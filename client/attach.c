@@ -152,7 +152,7 @@ static int exchange(struct pfeed *pf, int socket, int64_t deadline_ns, struct la
 
     if (rc < 0)
         return rc;
-    rc = ctlsock_receive(socket, &answer, sizeof(answer.error), answer.fds, PF_ATTACH_FDS, deadline_ns, &attach_error);
+    rc = ctlsock_receive(socket, &answer, sizeof(answer.bytes), answer.fds, PF_ATTACH_FDS, deadline_ns, &attach_error);
     if (rc < 0)
         return rc;
     attached = answer.attached.head.type == PF_CTL_ATTACHED;

@@ -104,7 +104,7 @@ int pfeed_open_flags(struct pfeed **out, const struct pfeed_options *options, ui
 struct lane_answer {
     union {
         struct pf_ctl_attached attached;
-        struct pf_ctl_error error; /* room for a refusal */
+        uint8_t bytes[PF_CTL_MAX]; /* a newer daemon may say more */
     };
     int fds[PF_ATTACH_FDS];
 };

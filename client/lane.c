@@ -105,7 +105,7 @@ int lane_make(struct lane *lane, struct mapped **mapped, struct lane_answer *ans
     struct mapped *new = NULL;
     int rc;
 
-    if (size != (int)sizeof(*reply) || reply->head.type != PF_CTL_ATTACHED || reply->max_held == 0 || reply->max_held > PF_RING ||
+    if (size < (int)sizeof(*reply) || reply->head.type != PF_CTL_ATTACHED || reply->max_held == 0 || reply->max_held > PF_RING ||
         made.event < 0 || answer->fds[PF_FD_RETURN] < 0)
         rc = sentence_set(why, -EPROTO, "pfeedd's answer to the attach is not sound");
     else if (!(new = calloc(1, sizeof(*new))))

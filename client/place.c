@@ -87,7 +87,7 @@ static enum outcome await_place(struct pfeed *pf, int64_t deadline_ns, int *code
 {
     union {
         struct pf_ctl_place place;
-        struct pf_ctl_error error; /* room for a refusal */
+        struct pf_ctl_error error; /* room for a refusal, and for a newer daemon that says more */
     } answer;
     int rc = wait_readable(pf->lane.socket, deadline_ns);
 
@@ -97,7 +97,7 @@ static enum outcome await_place(struct pfeed *pf, int64_t deadline_ns, int *code
     if (rc == -EPIPE)
         return GONE;
     pf->lane.unanswered = 0;
-    if (rc >= 0 && (rc != (int)sizeof(answer.place) || answer.place.head.type != PF_CTL_PLACE))
+    if (rc >= 0 && (rc < (int)sizeof(answer.place) || answer.place.head.type != PF_CTL_PLACE))
         rc = sentence_set(why, -EPROTO, "pfeedd answered something else than what was asked for");
     *code = rc;
     if (rc < 0)

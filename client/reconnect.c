@@ -137,7 +137,7 @@ static int end_attempt(struct pfeed *pf, int64_t now_ns)
             return 0;
         return sentence_set(&reconnect->why, -ETIMEDOUT, "pfeedd at %s did not answer in time; is it stopped or busy?", pf->path);
     }
-    rc = ctlsock_receive(reconnect->socket, &answer, sizeof(answer.error), answer.fds, PF_ATTACH_FDS, 0, &reconnect->why);
+    rc = ctlsock_receive(reconnect->socket, &answer, sizeof(answer.bytes), answer.fds, PF_ATTACH_FDS, 0, &reconnect->why);
     if (rc < 0)
         return rc;
     rc = lane_make(&lane, &mapped, &answer, rc, pf->request.feed, &reconnect->why);

@@ -177,28 +177,41 @@ out:
     return rc;
 }
 
-static int on_attach(struct connection *connection, const struct pf_ctl_attach *request)
+/* The message of another version of the client, as this one would have said it: what it does not have yet is 0, and what it says
+ * more must be. */
+static bool read_attach(struct pf_ctl_attach *request, const uint8_t *message, size_t size)
+{
+    *request = (struct pf_ctl_attach){ 0 };
+    memcpy(request, message, size < sizeof(*request) ? size : sizeof(*request));
+    for (size_t i = sizeof(*request); i < size; i++)
+        if (message[i])
+            return false;
+    return size >= PF_ATTACH_LEAST && attach_sound(request);
+}
+
+static int on_attach(struct connection *connection, const void *message, size_t size)
 {
     const struct peer *peer = &connection->peer;
+    struct pf_ctl_attach request;
     struct pf_ctl_attached reply;
     int fds[PF_ATTACH_FDS], rc;
     char text[SENTENCE];
 
-    if (!attach_sound(request))
+    if (!read_attach(&request, message, size))
         return -EPROTO;
-    rc = try_attach(connection, request, &reply, fds, text);
+    rc = try_attach(connection, &request, &reply, fds, text);
     if (rc == -EAGAIN)
         return connection_send_error(connection, rc, text); /* it only came early */
     if (rc < 0) {
         audit_line(peer->uid, "attach refused: pid %ld, uid %u, feed '%s', job '%s' rank %u: %s", (long)peer->pid, peer->uid,
-                   request->feed, request->job, request->rank, text);
+                   request.feed, request.job, request.rank, text);
         return connection_send_error(connection, rc, text);
     }
     connection->consumer->connection = connection;
     connection->attached_once = true;
     log_info("consumer %llu: pid %ld, uid %u, feed '%s', job '%s' rank %u of %u, %u rows a step%s",
-             (unsigned long long)reply.consumer, (long)peer->pid, peer->uid, request->feed, request->job, request->rank,
-             request->world, reply.batch, peer->pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
+             (unsigned long long)reply.consumer, (long)peer->pid, peer->uid, request.feed, request.job, request.rank,
+             request.world, reply.batch, peer->pid > 0 ? "" : " (in another PID namespace: its hang-up counts as its death)");
     return connection_send(connection, &reply, PF_CTL_ATTACHED, sizeof(reply), fds, PF_ATTACH_FDS);
 }
 
@@ -382,7 +395,7 @@ int request_handle(struct connection *connection, const void *message, size_t si
         return -EPROTO;
     switch (head->type) {
     case PF_CTL_ATTACH:
-        return size == sizeof(struct pf_ctl_attach) ? on_attach(connection, message) : -EPROTO;
+        return on_attach(connection, message, size);
     case PF_CTL_WHY:
         return size == sizeof(*head) ? on_why(connection) : -EPROTO;
     case PF_CTL_SEEK:

@@ -3,8 +3,11 @@
  * The control socket: SOCK_SEQPACKET, one struct a message, fixed sizes, host byte order (it never leaves the host). Every
  * message begins with pf_ctl_head. A client sends one request and reads its reply before the next one; ATTACH is a connection's
  * last request but for WHY, SEEK and DETACH. Strings are zero-terminated within their arrays; a daemon that finds one that is not
- * refuses the message. Descriptors travel from daemon to client only. Whoever sends more than 5,000 messages a second, or owes its first one
- * (or leaves an answer unread) for longer than `daemon: patience`, gets an ERROR and is hung up on.
+ * refuses the message. Descriptors travel from daemon to client only. Whoever sends more than 5,000 messages a second, or owes
+ * its first one (or leaves an answer unread) for longer than `daemon: patience`, gets an ERROR and is hung up on.
+ *
+ * So that trainers outlive an upgrade, ATTACH, ATTACHED and PLACE may grow at their ends. A daemon takes what an ATTACH does not
+ * have yet as 0, and refuses one that says more than it knows, unless that is 0; a client skips what it does not know of an answer.
  */
 #ifndef PF_CTL_H
 #define PF_CTL_H
@@ -85,6 +88,7 @@ PF_PIN(pf_ctl_attach, flags, 816);
 PF_PIN(pf_ctl_attach, incompat, 820);
 PF_PIN(pf_ctl_attach, replica, 824);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_attach) == 832, "pf_ctl_attach");
+#define PF_ATTACH_LEAST offsetof(struct pf_ctl_attach, replica) /* bytes of the shortest request that is understood */
 
 /* The reply's descriptors, in this order. */
 enum pf_attach_fd { PF_FD_ARENA, PF_FD_GRANT, PF_FD_RETURN, PF_FD_EVENT, PF_ATTACH_FDS };

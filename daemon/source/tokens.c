@@ -322,13 +322,27 @@ static size_t common_folder(const struct source *source)
     return folder;
 }
 
+/* size bytes of what all files together are, from byte `at`; no more than are there. */
+static int digest_block(const struct source *source, uint64_t at, uint64_t size, struct digest *digest, struct problem *why)
+{
+    char block[BLOCK];
+    int rc = 0;
+    for (size_t f = 0; size > 0 && rc == 0; f++) {
+        const struct file *file = &source->files[f];
+        const uint64_t left = at < file->size ? file->size - at : 0, part = left < size ? left : size;
+        if (part > 0 && (rc = read_file(source, file, block, part, at, why)) == 0)
+            digest_add(digest, block, part);
+        at -= file->size - left;
+        size -= part;
+    }
+    return rc;
+}
+
 /* Names and sizes, and blocks at even distances over the bytes of all files. */
 static int tokens_print(const struct source *source, struct digest *digest, struct problem *why)
 {
     const size_t folder = source->n_files ? common_folder(source) : 0;
-    uint64_t total = 0, before = 0;
-    size_t f = 0;
-    char block[BLOCK];
+    uint64_t total = 0;
     int rc = 0;
     digest_number(digest, source->skip);
     digest_number(digest, source->stride);
@@ -337,15 +351,10 @@ static int tokens_print(const struct source *source, struct digest *digest, stru
         digest_number(digest, source->files[i].size);
         total += source->files[i].size;
     }
-    for (uint64_t i = 0; i < BLOCKS && rc == 0 && total; i++) {
-        const uint64_t at = total > BLOCK ? (total - BLOCK) * i / (BLOCKS - 1) : 0;
-        while (at - before >= source->files[f].size)
-            before += source->files[f++].size;
-        const uint64_t left = source->files[f].size - (at - before);
-        const size_t size = left < BLOCK ? (size_t)left : BLOCK;
-        rc = read_file(source, &source->files[f], block, size, at - before, why);
-        digest_add(digest, block, rc == 0 ? size : 0);
-    }
+    if (total <= BLOCK)
+        return digest_block(source, 0, total, digest, why);
+    for (uint64_t i = 0; i < BLOCKS && rc == 0; i++)
+        rc = digest_block(source, (total - BLOCK) * i / (BLOCKS - 1), BLOCK, digest, why);
     return rc;
 }
 

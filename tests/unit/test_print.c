@@ -326,6 +326,16 @@ static void tokens(void **state)
     bytes[4095] = 1;
     write_bytes("b/2.bin", bytes, 4096);
     expect_differ(TOKENS("a/*.bin"), TOKENS("b/*.bin"), "data ");
+    /* A last file that is smaller than a block; and where all are. */
+    for (size_t first = sizeof bytes; first >= 64; first = first > 64 ? 64 : 0) {
+        write_bytes("a/1.bin", bytes, first);
+        write_bytes("b/1.bin", bytes, first);
+        write_bytes("a/2.bin", bytes + 4096 - 64, 64);
+        write_bytes("b/2.bin", bytes + 4096 - 64, 64);
+        expect_differ(TOKENS("a/*.bin"), TOKENS("b/*.bin"), "");
+        write_bytes("b/2.bin", bytes, 64);
+        expect_differ(TOKENS("a/*.bin"), TOKENS("b/*.bin"), "data ");
+    }
     expect_differ(TOKENS("a/*.bin"),
                   FEED "    source: { type: tokens, path: \"a/*.bin\", dtype: uint16, skip: 16 }\n    batch: 1\n"
                        "    fields: { tokens: { length: 8 } }\n",

@@ -134,14 +134,23 @@ static void end_daemon(const struct shape *shape)
         daemon_kill(&pfeedd);
 }
 
+/* Dies and comes back; more steps are allowed than the dead one can have granted, so that every rank needs the new one. */
+static void restart(const struct shape *shape, struct ranks *ranks, uint32_t *allowed)
+{
+    end_daemon(shape);
+    allow(ranks, shape->world, *allowed += SLOTS + 1);
+    daemon_again(&pfeedd);
+}
+
 /* While the ranks are under way: in the first epoch, at its end (which they may not have been told), in the second one, where the
  * next daemon dies at once, too, and near the end, where all may have been granted that is left. */
 static void run_history(const void *arg)
 {
     const struct shape *shape = arg;
     const uint32_t world = shape->world, total = EPOCHS * shape->steps;
-    const uint32_t ends[ENDINGS] = { 2, shape->steps, shape->steps + 2 * SLOTS, total - 3 };
+    const uint32_t ends[ENDINGS] = { 2, shape->steps, shape->steps + SLOTS + 3, total - 3 };
     struct ranks calm, ranks;
+    uint32_t allowed;
 
     daemon_start(&pfeedd, recipe(2, ROWS, BATCH, shape->keys));
     run_undisturbed(&calm, world);
@@ -154,20 +163,19 @@ static void run_history(const void *arg)
             UNTIL(steps_of(&ranks, r) == ends[i]);
         if (shape->stopped)
             trainer_stop(ranks.trainers[world - 1]);
-        allow(&ranks, world, i + 1 < ENDINGS ? ends[i] + 2 * SLOTS : UINT32_MAX);
-        end_daemon(shape);
         if (shape->workers)
             write_config(recipe(i % 2 ? 2 : 1, ROWS, BATCH, shape->keys));
-        daemon_again(&pfeedd);
-        if (i == 2) {
-            end_daemon(shape);
-            daemon_again(&pfeedd);
-        }
+        allowed = ends[i] + 2;
+        allow(&ranks, world, allowed);
+        restart(shape, &ranks, &allowed);
+        if (i == 2)
+            restart(shape, &ranks, &allowed);
         if (shape->stopped)
             trainer_continue(ranks.trainers[world - 1]);
         if (i + 1 < ENDINGS)
-            UNTIL(consumers_of("f") == world); /* more is allowed than was granted */
+            UNTIL(consumers_of("f") == world);
     }
+    allow(&ranks, world, UINT32_MAX);
     ranks_wait(&ranks, world);
     ranks_compare(&ranks, &calm, world, shape->steps);
     UNTIL(feed_at_rest(&pfeedd, "f"));

@@ -20,12 +20,14 @@
 #define ROWS    244u /* no multiple of BATCH: there is a tail */
 #define BATCH   8u
 #define SLOTS   6u /* few, so that little is granted in advance */
+#define FEWEST  4u /* with which max_held 2 works: slot_obtain.c */
 #define STEPS   (ROWS / BATCH)
 #define EPOCHS  2u
 #define MOST    4u
 #define ENDINGS 4u /* of the daemon in one history */
 
 static struct daemon pfeedd;
+static uint32_t n_slots = SLOTS;
 
 static const char *recipe(unsigned workers, unsigned rows, unsigned batch, const char *keys)
 {
@@ -34,7 +36,7 @@ static const char *recipe(unsigned workers, unsigned rows, unsigned batch, const
     snprintf(yaml, sizeof(yaml),
              "version: 1\ndaemon: { workers: %u, memory: 64MiB }\nfeeds:\n  f:\n    source: { type: synthetic, rows: %u }\n"
              "    batch: %u\n    slots: %u\n%s    fields: { x: { dtype: float32, shape: [16] } }\n",
-             workers, rows, batch, SLOTS, keys);
+             workers, rows, batch, n_slots, keys);
     return yaml;
 }
 
@@ -380,6 +382,7 @@ static void run_all_reduce(const void *arg)
     struct pf_row_consumer row;
     uint32_t step = 3;
 
+    n_slots = *(const uint32_t *)arg;
     barrier = shared_memory(sizeof(*barrier));
     daemon_start(&pfeedd, recipe(2, ROWS, BATCH, ""));
     word_set(&barrier->go, step);
@@ -692,6 +695,7 @@ int main(int argc, char **argv)
                               each_pad = { "    deliver: each\n    tail: pad\n", 2, STEPS + 1 },
                               terminated = { "", 2, STEPS, .terminated = true }, workers = { "", 2, STEPS, .workers = true },
                               stopped = { "", 2, STEPS, .stopped = true };
+    static const uint32_t some = SLOTS, fewest = FEWEST;
     static const struct test tests[] = {
         { "kill -9, world 1", run_history, &one },
         { "kill -9, world 2", run_history, &two },
@@ -707,7 +711,8 @@ int main(int argc, char **argv)
         { "one rank has ended", run_apart, NULL },
         { "a job that has not started", run_unstarted, NULL },
         { "held and granted", run_held, NULL },
-        { "all-reduce", run_all_reduce, NULL },
+        { "all-reduce", run_all_reduce, &some },
+        { "all-reduce, fewest slots", run_all_reduce, &fewest },
         { "reconnect_ms", run_bounds, NULL },
         { "changed data", run_changed, NULL },
         { "a feed that is gone", run_feed_gone, NULL },

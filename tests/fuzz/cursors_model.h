@@ -22,7 +22,7 @@
 #define EPOCHS    4   /* that are looked at row by row */
 #define PLACES    256 /* of a queue, likewise */
 
-struct share { /* what one rank gets at one step */
+struct portion { /* what one rank gets at one step */
     uint64_t index;
     uint32_t row, rows, valid;
 };
@@ -41,7 +41,7 @@ struct model_job {
     int slow; /* enum pf_slow */
     uint64_t born, seed, run, epochs;
     uint64_t steps, start, seeks, sought;
-    struct share shares[RANKS][MOST];
+    struct portion shares[RANKS][MOST];
     struct {
         bool known;
         uint64_t low, high;
@@ -102,11 +102,11 @@ static inline void model_count(const struct model_feed *feed, struct model_job *
         uint32_t valid = 0;
 
         for (uint32_t rank = 0; rank < job->world; rank++) {
-            struct share *share = &job->shares[rank][job->steps];
+            struct portion *share = &job->shares[rank][job->steps];
 
             if (model_alone(feed))
                 position = first;
-            *share = (struct share){ .index = position / ROWS, .row = position % ROWS };
+            *share = (struct portion){ .index = position / ROWS, .row = position % ROWS };
             for (uint32_t i = 0; i < job->rows; i++, position++) {
                 share->valid += position < feed->samples;
                 share->rows += position < feed->samples || feed->tail != CONFIG_TAIL_PARTIAL;
@@ -197,7 +197,7 @@ static inline struct verdict model_join(const struct model_feed *feed, const str
 /* A rank took its share at that place. */
 static inline void model_took(const struct model_feed *feed, struct model_job *job, uint32_t rank, uint64_t at)
 {
-    const struct share *share = &job->shares[rank][at % job->steps];
+    const struct portion *share = &job->shares[rank][at % job->steps];
 
     for (uint32_t i = 0; i < share->rows && at / job->steps < EPOCHS; i++) {
         uint8_t *had = &job->had[feed->mode == 'e' ? rank : 0][at / job->steps][share->index * ROWS + share->row + i];

@@ -75,7 +75,7 @@ static void world_open(struct bytes *bytes)
                                    .tail = rules.tail,
                                    .max_held = 2,
                                    .batch = ROWS,
-                                   .shuffle = SHUFFLE_NONE,
+                                   .weight = 1,
                                    .gang = rules.gang,
                                    .gang_wait_ms = gang & 4 ? 1000 : 0,
                                    .park_after_ms = gang & 8 ? 0 : 100 };
@@ -85,6 +85,7 @@ static void world_open(struct bytes *bytes)
     feed->config = &config;
     feed->deliver = delivers[how % 3];
     feed->samples = rules.samples;
+    feed->order_params = (struct order_params){ .n = rules.samples, .mode = SHUFFLE_NONE, .repeat = 1 };
     feed->batch = ROWS;
     feed->n_fields = 1;
     feed->fields = &field;
@@ -304,7 +305,7 @@ static void check_grant(struct player *p, const struct pf_grant *grant)
 {
     const struct model_job *job = p->job;
     const uint64_t at = grant->epoch * job->steps + grant->step;
-    const struct share *share = &job->shares[p->rank][grant->step];
+    const struct portion *share = &job->shares[p->rank][grant->step];
     const struct slot *slot = &feed->slots[grant->slot];
     uint64_t flags = 0;
 

@@ -379,7 +379,7 @@ static void rank_ahead(void *arg)
 static void run_all_reduce(const void *arg)
 {
     struct trainer *trainers[2];
-    struct pf_row_consumer row;
+    struct pf_row_consumer rows[2];
     uint32_t step = 3;
 
     n_slots = *(const uint32_t *)arg;
@@ -389,15 +389,17 @@ static void run_all_reduce(const void *arg)
     trainers[0] = trainer_start("behind", rank_behind, NULL);
     trainers[1] = trainer_start("ahead", rank_ahead, NULL);
     word_await(&barrier->ready, step + 1);
+    /* All slots are granted to both, from the step that rank 0 has not trained yet. */
+    UNTIL(stat_consumers(&pfeedd, "f", rows, 2) == 2 && rows[0].step == step + n_slots && rows[1].step == step + n_slots);
     daemon_kill(&pfeedd);
     daemon_again(&pfeedd);
     while (consumers_of("f") == 0) {
-        CHECK(step < STEPS - 2, "more was granted than there are slots");
+        CHECK(step < 3 + n_slots, "more was granted than there are slots");
         word_set(&barrier->go, ++step);
         word_await(&barrier->ready, step + 1); /* rank 1 holds two; rank 0 has none, or some of before */
     }
-    CHECK(stat_consumers(&pfeedd, "f", &row, 1) == 1 && row.rank == 1 && row.held >= 1, "rank %u came back first, and holds %u",
-          row.rank, row.held);
+    CHECK(stat_consumers(&pfeedd, "f", rows, 2) == 1 && rows[0].rank == 1 && rows[0].held >= 1,
+          "rank %u came back first, and holds %u", rows[0].rank, rows[0].held);
     for (unsigned i = 0; i < 3; i++) {
         daemon_kill(&pfeedd);
         daemon_again(&pfeedd);

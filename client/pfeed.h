@@ -131,7 +131,7 @@ PFEED_API const struct pfeed_info *pfeed_info(const struct pfeed_batch *batch);
 PFEED_API int pfeed_token(struct pfeed *pf, const struct pfeed_batch *batch, char *text, size_t n);
 
 /*
- * Goes to a token's place, to the beginning of an epoch ("epoch:E") or to where the job began ("restart"): the next batch is the
+ * Goes to a token's place, to the beginning of an epoch ("epoch:E") or of the first one ("restart"): the next batch is the
  * first one there. All ranks of a job ask the same. What is held stays held. At most 10 s, and reconnect_ms where the daemon has
  * gone. -EINVAL, -EOPNOTSUPP, -EBADMSG, -ENOSPC, -EBUSY, -ESTALE, -EPIPE, -ETIMEDOUT, -EINTR, -EPROTO, -ECHILD.
  */

@@ -76,6 +76,7 @@ static void go_to(struct pfeed *pf, const struct pf_ctl_place *place)
     pf->last_flags = 0;
     pf->ended = false;
     pf->epoch = place->epoch;
+    pf->seeks++;
     pf->place = (struct place){ place->epoch, place->step };
 }
 

@@ -28,6 +28,7 @@ void reconnect_begin(struct pfeed *pf)
     int64_t now_ns = ctlsock_now_ns();
 
     reconnect->again = reconnect->since_ns > 0 && pf->lane.next == 0 && now_ns - pf->lane.since_ns < reconnect->patience_ns;
+    pf->begun |= pf->lane.next > 0 || pf->seeks > 0;
     if (!reconnect->again)
         reconnect->since_ns = now_ns;
     strcpy(reconnect->why.text, reconnect->again ? "it came and went without granting anything" : "no attempt has ended yet");
@@ -69,7 +70,8 @@ static int begin_attempt(struct pfeed *pf, int64_t now_ns)
         reconnect->limit_ns = now_ns + PFEED_ANSWER_NS;
     place_token(pf->mapped, place_now(pf), request.start);
     request.seed = pf->mapped->token.seed;
-    request.flags |= PF_ATTACH_SEED | PF_ATTACH_RECONNECT;
+    request.flags |= PF_ATTACH_SEED | PF_ATTACH_RECONNECT | (pf->begun ? 0 : PF_ATTACH_UNBEGUN);
+    request.seeks = pf->seeks;
     request.max_held = pf->n_batches;
     return ctlsock_send(reconnect->socket, &request, PF_CTL_ATTACH, sizeof(request), 0, &reconnect->why);
 }

@@ -32,6 +32,9 @@ int connection_send_error(struct connection *connection, int code, const char *t
  * now on; false: it owes nothing. */
 void connection_owes(struct connection *connection, bool owes);
 
+/* Its message costs as much as so many others: it comes out of the same allowance (server.c). */
+void connection_charge(struct connection *connection, unsigned messages);
+
 /* One message. 0, or -errno: the connection ends; -EPROTO: with a sentence. */
 int request_handle(struct connection *connection, const void *message, size_t size);
 /* Sends as much of a long answer as the socket takes; as above. */

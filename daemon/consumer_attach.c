@@ -226,13 +226,14 @@ static void tell_use(const struct job *job)
 }
 
 /* Nothing can fail any more. */
-static void enter(struct consumer *c, const struct choice *choice, uint64_t run, bool reconnects)
+static void enter(struct consumer *c, const struct choice *choice, const struct pf_ctl_attach *request)
 {
+    const bool reconnects = request->flags & PF_ATTACH_RECONNECT;
     struct feed *feed = c->feed;
     struct job *job = choice->job;
 
     if (choice->old)
-        consumer_supersede(feed, choice->old, run);
+        consumer_supersede(feed, choice->old, request->run);
     if (choice->fresh) {
         job->next = feed->jobs;
         feed->jobs = job;
@@ -240,7 +241,7 @@ static void enter(struct consumer *c, const struct choice *choice, uint64_t run,
     }
     c->job = job;
     c->at = choice->place;
-    if (reconnects) /* it had begun under an older daemon, whoever told this one of it first */
+    if (reconnects && !(request->flags & PF_ATTACH_UNBEGUN)) /* under an older daemon, whoever told this one of it first */
         job->started = job->resumed = true;
     if (job->terms.queue) {
         if (choice->fresh)
@@ -251,7 +252,11 @@ static void enter(struct consumer *c, const struct choice *choice, uint64_t run,
     }
     c->active_ns = c->born_ns;
     c->rang = job->parked;
-    c->seeks = job->seeks;
+    c->seeks = reconnects ? request->seeks : job->seeks;
+    if (c->seeks > job->seeks) {
+        job->seeks = c->seeks;
+        job->sought_known = false;
+    }
     job->n_attached += !job->ranks[c->rank];
     c->twin = job->ranks[c->rank];
     job->ranks[c->rank] = c;
@@ -296,7 +301,7 @@ int consumer_attach(struct consumer **out, struct feed *feed, struct loop *loop,
         }
     }
     next_id++;
-    enter(c, &choice, request->run, request->flags & PF_ATTACH_RECONNECT);
+    enter(c, &choice, request);
     fill_reply(c, choice.place, reply, fds);
     *out = c;
     return 0;

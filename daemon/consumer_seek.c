@@ -11,10 +11,9 @@
 /* The rank that has not followed the job's last seek yet, or NULL. */
 static const struct consumer *straggler(const struct job *job)
 {
-    for (uint32_t r = 0; r < job->world; r++)
-        for (const struct consumer *c = job->ranks[r]; c; c = c->twin)
-            if (c->seeks < job->seeks)
-                return c;
+    for (const struct consumer *c = job->feed->consumers; c; c = c->next)
+        if (c->job == job && c->seeks < job->seeks)
+            return c;
     return NULL;
 }
 
@@ -25,6 +24,12 @@ static int lead(struct consumer *c, struct place place, struct problem *why)
     const struct consumer *behind = straggler(job);
     int rc;
 
+    if (!job->started && job->n_attached < job->n_local)
+        return problem_set(
+            why, -EBUSY,
+            "only %u of the %u ranks of job '%s' that live here are attached; seek when all are there, or start the "
+            "job at that place",
+            job->n_attached, job->n_local, job->name);
     if (behind)
         return problem_set(
             why, -EBUSY,
@@ -37,6 +42,7 @@ static int lead(struct consumer *c, struct place place, struct problem *why)
         return rc;
     job->seeks++;
     job->sought = place;
+    job->sought_known = true;
     for (uint32_t i = 0; i < job->n_left; i++) /* who comes back finds the others there */
         job->left[i].low = job->left[i].high = place;
     return 0;
@@ -44,8 +50,12 @@ static int lead(struct consumer *c, struct place place, struct problem *why)
 
 static int follow(const struct consumer *c, struct place place, struct problem *why)
 {
-    const struct job *job = c->job;
+    struct job *job = c->job;
 
+    if (!job->sought_known) {
+        job->sought = place;
+        job->sought_known = true;
+    }
     if (place.epoch == job->sought.epoch && place.step == job->sought.step)
         return 0;
     return problem_set(

@@ -6,7 +6,7 @@
 
 #include "consumer.h"
 
-#define MOST 64 /* groups; jobs of further ones are not counted: so many never fit */
+#define MOST 128 /* groups; more are refused */
 
 struct group {
     const struct job *first;
@@ -18,6 +18,7 @@ struct group {
 struct groups {
     const struct feed *feed;
     uint32_t n;
+    bool more; /* than MOST */
     struct group group[MOST];
 };
 
@@ -57,8 +58,10 @@ static uint32_t add(struct groups *groups, const struct job *job, struct place p
 
     while (g < groups->n && !same_group(groups->feed, &groups->group[g], job, at, parked))
         g++;
-    if (g == MOST)
+    if (g == MOST) {
+        groups->more = true;
         return g;
+    }
     if (g == groups->n)
         groups->group[groups->n++] = (struct group){ job, at, parked, need };
     else if (need > groups->group[g].need)
@@ -88,14 +91,14 @@ int group_fits(const struct feed *feed, const struct job *job, struct place plac
         if (other != job && other != old)
             add(&groups, other, rear(other), other->parked, other->max_held);
     need = all_need(&groups);
-    if (need <= feed->n_slots)
+    if (need <= feed->n_slots && !groups.more)
         return 0;
     return problem_set(
         why, -ENOSPC,
-        "feed '%s' has %u slots, and %u are needed: for each of %u groups of jobs that stand at different places max_held (%u "
+        "feed '%s' has %u slots, and %u%s are needed: for each of %u groups of jobs that stand at different places max_held (%u "
         "here) + 2, times the slots of a step (%u here); raise `slots` or `memory`, lower max_held, or start the jobs "
         "together (`gang`)",
-        feed->config->name, feed->n_slots, need, groups.n, max_held, job_step_slots(job));
+        feed->config->name, feed->n_slots, need, groups.more ? " and more" : "", groups.n, max_held, job_step_slots(job));
 }
 
 bool group_may_park(const struct feed *feed, const struct job *job)
@@ -104,19 +107,20 @@ bool group_may_park(const struct feed *feed, const struct job *job)
 
     for (const struct job *other = feed->jobs; other; other = other->next)
         add(&groups, other, rear(other), other->parked || other == job, other->max_held);
-    return groups.n <= GROUPS_APART && all_need(&groups) <= feed->n_slots;
+    return !groups.more && groups.n <= GROUPS_APART && all_need(&groups) <= feed->n_slots;
 }
 
-uint32_t group_number(const struct feed *feed, const struct job *job)
+void group_all(struct feed *feed)
 {
     struct groups groups = { .feed = feed };
-    uint32_t mine, number = 1;
 
-    mine = add(&groups, job, rear(job), job->parked, job->max_held);
-    for (const struct job *other = feed->jobs; other; other = other->next)
-        add(&groups, other, rear(other), other->parked, other->max_held);
-    for (uint32_t g = 0; g < groups.n; g++)
-        number += groups.group[g].at < groups.group[mine].at ||
-                  (groups.group[g].at == groups.group[mine].at && groups.group[g].first->seed < job->seed);
-    return number;
+    for (struct job *job = feed->jobs; job; job = job->next)
+        job->group = add(&groups, job, rear(job), job->parked, job->max_held);
+    for (struct job *job = feed->jobs; job; job = job->next) {
+        const uint32_t mine = job->group;
+
+        job->group = mine < MOST;
+        for (uint32_t g = 0; g < groups.n && mine < MOST; g++)
+            job->group += groups.group[g].at < groups.group[mine].at || (groups.group[g].at == groups.group[mine].at && g < mine);
+    }
 }

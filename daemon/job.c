@@ -12,6 +12,8 @@
 #include "feed.h"
 #include "queue.h"
 
+#define LEFT_MOST 4096 /* replicas that are remembered beside all ranks */
+
 #define AGREE "give all ranks the same, and those of a new run a higher options.run"
 
 void deliver_divisors(uint32_t n, char *text, size_t size)
@@ -108,7 +110,8 @@ int job_create(struct job **out, struct feed *feed, uid_t uid, const struct pf_c
     job->peek = request->flags & PF_ATTACH_PEEK;
     job->local = calloc(job->world, sizeof(*job->local));
     job->ranks = calloc(job->world, sizeof(struct consumer *));
-    if (!job->local || !job->ranks) {
+    job->left_of = calloc(job->world, sizeof(*job->left_of));
+    if (!job->local || !job->ranks || !job->left_of) {
         rc = problem_set(why, -ENOMEM, "no memory for a job of world %u", job->world);
         goto fail;
     }
@@ -142,17 +145,19 @@ void job_destroy(struct job *job)
     free(job->local);
     free(job->ranks);
     free(job->left);
+    free(job->left_of);
     free(job);
 }
 
 int job_reserve_left(struct job *job)
 {
-    uint32_t room = job->n_left + job->n_consumers + 1;
+    uint32_t most = job->world + LEFT_MOST, room = job->n_left + job->n_consumers + 1;
     struct job_left *left;
 
-    if (room <= job->left_room)
+    if (room <= job->left_room || job->left_room == most)
         return 0;
     room += room / 2;
+    room = room < most ? room : most;
     left = realloc(job->left, room * sizeof(*left));
     if (!left)
         return -ENOMEM;
@@ -163,6 +168,8 @@ int job_reserve_left(struct job *job)
 
 struct job_left *job_left(const struct job *job, uint32_t rank, uint32_t replica)
 {
+    if (replica == 0)
+        return job->left_of[rank] ? &job->left[job->left_of[rank] - 1] : NULL;
     for (uint32_t i = 0; i < job->n_left; i++)
         if (job->left[i].rank == rank && job->left[i].replica == replica)
             return &job->left[i];
@@ -174,8 +181,11 @@ void job_leave(struct job *job, const struct job_left *where)
     struct job_left *left = job_left(job, where->rank, where->replica);
 
     if (!left) {
-        assert(job->n_left < job->left_room);
+        if (job->n_left == job->left_room)
+            return; /* one replica of very many: it is as if it had never been there */
         left = &job->left[job->n_left++];
+        if (where->replica == 0)
+            job->left_of[where->rank] = job->n_left;
     }
     *left = *where;
 }
@@ -184,14 +194,13 @@ bool job_rearmost(const struct job *job, struct place *out)
 {
     bool any = false;
 
-    for (uint32_t r = 0; r < job->world; r++)
-        for (const struct consumer *c = job->ranks[r]; c; c = c->twin) {
+    for (const struct consumer *c = job->feed->consumers; c; c = c->next)
+        if (c->job == job) {
             const struct place at = consumer_untaken(c);
 
-            if (!any || job_before(at, *out)) {
+            if (!any || job_before(at, *out))
                 *out = at;
-                any = true;
-            }
+            any = true;
         }
     return any;
 }

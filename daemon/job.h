@@ -33,6 +33,19 @@ struct job_left {
 
 #define JOB_STEPS 15 /* the last ones are remembered, for their median */
 
+/*
+ * Where a rank begins that attaches (join_place, make_job and enter of consumer_attach.c), by who it is and how the job stands:
+ *
+ *                            no such job           waiting (not started)      started
+ *   fresh, token, live       makes it: `start`     only at `start`            never seen: only at `start` (resumed: any token)
+ *   one that had left        -                     only where it left         only where it left: low .. high, live: low
+ *   RECONNECT                makes it: started,    as it says; the job is     as it says
+ *                            resumed               started, resumed
+ *   RECONNECT, UNBEGUN       makes it              as it says                 as it says
+ *
+ * A seek moves all ranks, and those that have left, to `sought`; who attaches later counts as having followed, but one that
+ * reconnects, which says how many it has.
+ */
 struct job {
     struct job *next; /* in its feed */
     struct feed *feed;
@@ -54,16 +67,20 @@ struct job {
     uint8_t *local;          /* world: this rank lives on this host */
     struct consumer **ranks; /* world: attached (with its replicas behind it: consumer.twin), or NULL */
     struct job_left *left;   /* n_left of left_room */
+    uint32_t *left_of;       /* world: 1 + the place of its replica 0 in left; 0: it has none */
     uint32_t n_left, left_room;
     uint32_t n_attached, n_local; /* ranks */
     uint32_t n_consumers;
     uint64_t seeks; /* that were asked for, each by the first rank that did */
     struct place sought;
+    bool sought_known;  /* false: they were followed under an older daemon, and where to the next who follows says */
     struct queue queue; /* deliver: first */
     bool parked;        /* park.c */
     bool stalls;        /* others wait for it, and it cannot be parked */
     uint64_t n_steps;
     int64_t step_ns[JOB_STEPS];           /* a ring */
+    uint32_t group;                       /* group_all's */
+    bool marked;                          /* mark_wanted's own (slot.c) */
     uint64_t rows_filled, rows_delivered; /* filled: asked for by one of its ranks first */
     uint32_t max_held;                    /* the largest of its ranks */
     char local_text[PF_RANKS_TEXT];

@@ -46,7 +46,7 @@ int limit_check(const struct daemon *daemon, const struct peer *peer, const stru
     uint32_t max_held = consumer_max_held(feed, request);
     struct use use;
 
-    if (consumer_count() >= (uint64_t)config->max_consumers)
+    if (consumer_count() - (fresh && job ? job->n_consumers : 0) >= (uint64_t)config->max_consumers)
         return problem_set(
             why, -EUSERS,
             "there are %u consumers, and `daemon: max_consumers` allows %lld (one that was dropped counts until its "

@@ -153,6 +153,7 @@ void park_turn(struct feed *feed)
     for (struct job *job = feed->jobs; job; job = job->next) {
         int64_t waited, idle, due_ns;
 
+        job->stalls = false;
         if (job->parked && asks(feed, job))
             unpark(feed, job);
         if (!feed->starving || !may_stall(job))

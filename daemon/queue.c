@@ -75,42 +75,39 @@ bool queue_done(const struct job *job)
 {
     if (!queue_ends(job))
         return false;
-    for (uint32_t r = 0; r < job->world; r++)
-        for (const struct consumer *c = job->ranks[r]; c; c = c->twin)
-            if (c->n_out > 0 || !job_over(job, c->at))
-                return false;
+    for (const struct consumer *c = job->feed->consumers; c; c = c->next)
+        if (c->job == job && (c->n_out > 0 || !job_over(job, c->at)))
+            return false;
     return true;
 }
 
 /* Whoever was told that there is nothing more does not ask again, also where one who came later has lowered the queue. */
 static struct consumer *idle_one(const struct job *job)
 {
-    for (uint32_t r = 0; r < job->world; r++)
-        for (struct consumer *c = job->ranks[r]; c; c = c->twin)
-            if (c->n_out == 0 && job_over(job, c->at) && !c->told_end)
-                return c;
+    for (struct consumer *c = job->feed->consumers; c; c = c->next)
+        if (c->job == job && c->n_out == 0 && job_over(job, c->at) && !c->told_end)
+            return c;
     return NULL;
 }
 
 /* From one that does not ask just now: who sleeps in pfeed_next will take what it was granted. */
 static void take_from_busy(struct job *job)
 {
-    for (uint32_t r = 0; r < job->world; r++)
-        for (struct consumer *c = job->ranks[r]; c; c = c->twin) {
-            const uint32_t held = consumer_held(c);
+    for (struct consumer *c = job->feed->consumers; c; c = c->next) {
+        const uint32_t held = c->job == job ? consumer_held(c) : 0;
 
-            /* One step it keeps: taken back, that would be granted to it again. */
-            if (pf_returns_waiting(c->returns) || (held == 0 && c->n_out <= 1 && job_over(job, c->at)))
-                continue;
-            if (held < c->n_out && !consumer_revoke(c))
-                continue;       /* the next turn drops it */
-            if (c->n_out > 0) { /* it is busy with what it holds: others may have the step laid aside, too */
-                queue_give_back(job, c->at);
-                c->at = job->queue.next;
-            }
-            if (job->queue.n_again > 0)
-                return;
+        /* One step it keeps: taken back, that would be granted to it again. */
+        if (c->job != job || pf_returns_waiting(c->returns) || (held == 0 && c->n_out <= 1 && job_over(job, c->at)))
+            continue;
+        if (held < c->n_out && !consumer_revoke(c))
+            continue;       /* the next turn drops it */
+        if (c->n_out > 0) { /* it is busy with what it holds: others may have the step laid aside, too */
+            queue_give_back(job, c->at);
+            c->at = job->queue.next;
         }
+        if (job->queue.n_again > 0)
+            return;
+    }
 }
 
 static void lay_aside(struct job *job)

@@ -45,7 +45,8 @@ static struct feed *find_feed(struct daemon *daemon, const char *name, uid_t uid
     return found;
 }
 
-#define SENTENCE 900
+#define SENTENCE      900
+#define SEEK_MESSAGES 100 /* that a seek counts as: it may make an order's table, and gives slots up */
 
 static int no_such_feed(struct connection *connection, const char *name, char text[SENTENCE])
 {
@@ -118,7 +119,8 @@ static bool attach_sound(const struct pf_ctl_attach *request)
     return text_ends(request->feed, sizeof(request->feed)) && text_ends(request->job, sizeof(request->job)) &&
            text_ends(request->local_ranks, sizeof(request->local_ranks)) && text_ends(request->start, sizeof(request->start)) &&
            request->slow <= PF_SLOW_PARK &&
-           !(request->flags & ~(PF_ATTACH_SEED | PF_ATTACH_PEEK | PF_ATTACH_RECONNECT | PF_ATTACH_ACCEPT_CHANGED)) &&
+           !(request->flags &
+             ~(PF_ATTACH_SEED | PF_ATTACH_PEEK | PF_ATTACH_RECONNECT | PF_ATTACH_ACCEPT_CHANGED | PF_ATTACH_UNBEGUN)) &&
            (!(request->flags & PF_ATTACH_RECONNECT) || pf_token_is(request->start));
 }
 
@@ -238,14 +240,15 @@ static int on_seek(struct connection *connection, const struct pf_ctl_seek *requ
 
     if (!c || !text_ends(request->where, sizeof(request->where)) || (request->flags & ~PF_ATTACH_ACCEPT_CHANGED))
         return -EPROTO;
+    connection_charge(connection, SEEK_MESSAGES);
     feed_turn(c->feed); /* what it returned comes first */
     if (!connection->consumer)
         return -ECONNRESET;
     rc = consumer_seek(c, request, &place, &why);
     if (rc < 0)
         return connection_send_error(connection, rc, why.text);
-    log_info("consumer %llu (job '%s' rank %u) seeks to epoch %llu step %llu", (unsigned long long)c->id, c->job_name, c->rank,
-             (unsigned long long)place.epoch, (unsigned long long)place.step);
+    log_debug("consumer %llu (job '%s' rank %u) seeks to epoch %llu step %llu", (unsigned long long)c->id, c->job_name, c->rank,
+              (unsigned long long)place.epoch, (unsigned long long)place.step);
     reply = (struct pf_ctl_place){ .epoch = place.epoch, .step = place.step };
     return connection_send(connection, &reply, PF_CTL_PLACE, sizeof(reply), NULL, 0);
 }

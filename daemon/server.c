@@ -154,6 +154,11 @@ static void refuse(struct connection *connection, int code, const char *rule)
     finish(connection);
 }
 
+void connection_charge(struct connection *connection, unsigned messages)
+{
+    connection->paid_ns += (int64_t)(messages - 1) * MESSAGE_NS;
+}
+
 static bool pays(struct connection *connection)
 {
     int64_t now_ns = feed_now_ns();

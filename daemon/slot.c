@@ -188,17 +188,25 @@ static void mark_steps(struct slot *slot, const struct job *job, uint32_t rank, 
     }
 }
 
-/* What a rank that is not there would want: from where it left on; all, where this daemon has never seen it. */
-static void mark_vacant(struct slot *slot, const struct job *job, uint32_t rank)
+/* What ranks that are not there would want: from where they left on; all, where this daemon has never seen one. By rows and not by
+ * ranks, as a world may be large: a slot's rows follow each other rank by rank (deliver: split; in others each rank sees all). */
+static void mark_vacant(struct slot *slot, const struct job *job)
 {
-    const struct job_left *left = job_left(job, rank, 0);
-    uint64_t first, last;
+    const uint64_t begin = slot->index * job->slot_rows;
 
-    if (!job_steps_in(job, rank, slot->index, &first, &last) || (left && slot->epoch < left->low.epoch))
-        return;
-    if (left && slot->epoch == left->low.epoch && first < left->low.step)
-        first = left->low.step;
-    mark_steps(slot, job, rank, first, last);
+    for (uint64_t position = begin; position < begin + job->slot_rows; position += job->terms.batch) {
+        const struct place place = { slot->epoch, position / job->terms.stride };
+        const uint32_t rank = (uint32_t)(position % job->terms.stride / job->terms.batch);
+        const struct job_left *left;
+
+        if (place.step >= job->steps)
+            return;
+        if (!job->local[rank] || job->ranks[rank])
+            continue;
+        left = job_left(job, rank, 0);
+        if (!left || !job_before(place, left->low))
+            mark_steps(slot, job, rank, place.step, place.step);
+    }
 }
 
 /*
@@ -209,16 +217,19 @@ static void mark_vacant(struct slot *slot, const struct job *job, uint32_t rank)
 static void mark_wanted(struct feed *feed, struct slot *slot, const struct job *for_job)
 {
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
-        const struct job *job = c->job;
+        struct job *job = c->job;
         uint64_t first, last;
 
         if (!slot_wants(c, c->at, slot->seed, slot->epoch, slot->index, &first, &last) ||
             (job != for_job && slot_distance(c, c->at, slot->epoch, slot->index) > feed->n_slots))
             continue;
         mark_steps(slot, job, c->rank, first, last);
-        for (uint32_t rank = 0; job->n_attached < job->n_local && !job->terms.alone && rank < job->world; rank++)
-            if (job->local[rank] && !job->ranks[rank])
-                mark_vacant(slot, job, rank);
+        job->marked = true;
+    }
+    for (struct job *job = feed->jobs; job; job = job->next) {
+        if (job->marked && job->n_attached < job->n_local && !job->terms.alone)
+            mark_vacant(slot, job);
+        job->marked = false;
     }
 }
 

@@ -8,13 +8,17 @@
 #include "consumer.h"
 #include "feed.h"
 
-#define ACCEPT "; with PFEED_OPT_ACCEPT_CHANGED it is taken nevertheless"
+#define EPOCHS_MOST (UINT64_C(1) << 40) /* so that no count of slots runs over */
+#define ACCEPT      "; with PFEED_OPT_ACCEPT_CHANGED it is taken nevertheless"
 
 static int parse_token(struct start *out, const char *text, struct problem *why)
 {
     int rc = pf_token_parse(text, &out->token);
 
     out->kind = START_TOKEN;
+    if (rc == 0 && out->token.epoch >= EPOCHS_MOST)
+        return problem_set(why, -EINVAL, "the token is of epoch %llu; there are no more than 2^40",
+                           (unsigned long long)out->token.epoch);
     if (rc == 0)
         return 0;
     if (strncmp(text, PF_TOKEN_MARK, strlen(PF_TOKEN_MARK)) != 0)
@@ -51,9 +55,11 @@ int start_parse_seek(struct start *out, const char *text, struct problem *why)
     if (strcmp(text, "restart") == 0)
         return 0;
     out->kind = START_EPOCH;
-    if (strncmp(text, "epoch:", 6) == 0 && pf_token_number(text + 6, 10, 0, &out->epoch))
+    if (strncmp(text, "epoch:", 6) == 0 && pf_token_number(text + 6, 10, 0, &out->epoch) && out->epoch < EPOCHS_MOST)
         return 0;
-    return problem_set(why, -EINVAL, "cannot seek to '%.60s': give \"restart\", \"epoch:E\" or what pfeed_token gives", text);
+    return problem_set(
+        why, -EINVAL,
+        "cannot seek to '%.60s': give \"restart\", \"epoch:E\", E a plain number below 2^40, or what pfeed_token gives", text);
 }
 
 uint64_t start_seed(const struct start *start, const struct feed *feed, const struct pf_ctl_attach *request)
@@ -122,21 +128,22 @@ static int token_place(const struct pf_token *token, const struct job *job, bool
     return 0;
 }
 
-/* What runs on the feed with the same seed, as a row of an epoch; the job that came first. */
+/* What runs on the feed with the same seed, as a row of an epoch: the job of most processes, and of these the one that came first. */
 static bool live_row(const struct job *job, uint64_t *epoch, uint64_t *row)
 {
-    bool any = false;
+    uint32_t most = 0;
 
     for (const struct job *other = job->feed->jobs; other; other = other->next) { /* the newest first */
         struct place at;
 
-        if (other == job || other->seed != job->seed || other->peek || !other->started || !job_rearmost(other, &at))
+        if (other == job || other->seed != job->seed || other->peek || !other->started || other->parked ||
+            other->n_consumers < most || !job_rearmost(other, &at) || job_over(other, at))
             continue;
         *epoch = at.epoch;
         *row = at.step * other->terms.stride;
-        any = true;
+        most = other->n_consumers;
     }
-    return any;
+    return most > 0;
 }
 
 static struct place live_place(const struct job *job, bool next_epoch)

@@ -187,6 +187,7 @@ static void about_consumers(const struct feed *feed, struct reply *reply)
         row->pid = c->pid;
         row->uid = c->uid;
         row->rank = c->rank;
+        row->replica = c->replica;
         row->world = c->job ? c->job->world : 0;
         row->batch = c->job ? c->job->terms.batch : 0;
         row->granted = c->n_out;
@@ -229,9 +230,9 @@ static void about_group(const struct feed *feed, const struct job *job, struct p
     uint64_t filled = 0, delivered = 0;
     size_t at = 0;
 
-    row->group = group_number(feed, job);
+    row->group = job->group;
     for (const struct job *other = feed->jobs; other; other = other->next) {
-        if (group_number(feed, other) != row->group)
+        if (other->group != job->group)
             continue;
         filled += other->rows_filled;
         delivered += other->rows_delivered;
@@ -242,8 +243,9 @@ static void about_group(const struct feed *feed, const struct job *job, struct p
     row->decoded_ppm = delivered ? filled * 1000000 / delivered : 0;
 }
 
-static void about_jobs(const struct feed *feed, struct reply *reply)
+static void about_jobs(struct feed *feed, struct reply *reply)
 {
+    group_all(feed);
     for (const struct job *job = feed->jobs; job; job = job->next) {
         struct pf_row_job *row = next_row(reply);
         struct place rear = job->start, front = job->start;

@@ -3,7 +3,7 @@
  * The control socket: SOCK_SEQPACKET, one struct a message, fixed sizes, host byte order (it never leaves the host). Every
  * message begins with pf_ctl_head. A client sends one request and reads its reply before the next one; ATTACH is a connection's
  * last request but for WHY, SEEK and DETACH. Strings are zero-terminated within their arrays; a daemon that finds one that is not
- * refuses the message. Descriptors travel from daemon to client only. Whoever sends more than 5,000 messages a second, or owes
+ * refuses the message. Descriptors travel from daemon to client only. Whoever sends more than 5,000 messages a second (SEEK counts as 100), or owes
  * its first one (or leaves an answer unread) for longer than `daemon: patience`, gets an ERROR and is hung up on.
  *
  * So that trainers outlive an upgrade, ATTACH, ATTACHED and PLACE may grow at their ends. A daemon takes what an ATTACH does not
@@ -53,7 +53,8 @@ PF_STATIC_ASSERT(sizeof(struct pf_ctl_head) == 8, "pf_ctl_head");
 /* The rank had been attached to a daemon that died, has drained what was granted, and states its own next step in `start` (a
  * token): it is served at once, whoever else is there (DESIGN.md section 8). */
 #define PF_ATTACH_RECONNECT      4u
-#define PF_ATTACH_ACCEPT_CHANGED 8u /* take the token's place although data, recipe, order or batch have changed */
+#define PF_ATTACH_ACCEPT_CHANGED 8u  /* take the token's place although data, recipe, order or batch have changed */
+#define PF_ATTACH_UNBEGUN        16u /* with RECONNECT: it had never been given anything, so that its job may not have started */
 
 enum pf_slow { PF_SLOW_FEED = 0, PF_SLOW_BLOCK = 1, PF_SLOW_SKIP = 2, PF_SLOW_PARK = 3 };
 
@@ -70,7 +71,7 @@ struct pf_ctl_attach {
     uint32_t flags;    /* PF_ATTACH_* */
     uint32_t incompat; /* bits that the client knows: PF_INCOMPAT_KNOWN */
     uint32_t replica;  /* which of the consumers that get this rank's ranges */
-    uint32_t reserved;
+    uint32_t seeks;    /* with RECONNECT: how many it has followed */
 };
 PF_PIN(pf_ctl_attach, rank, 776);
 PF_PIN(pf_ctl_attach, feed, 8);
@@ -87,6 +88,7 @@ PF_PIN(pf_ctl_attach, slow, 812);
 PF_PIN(pf_ctl_attach, flags, 816);
 PF_PIN(pf_ctl_attach, incompat, 820);
 PF_PIN(pf_ctl_attach, replica, 824);
+PF_PIN(pf_ctl_attach, seeks, 828);
 PF_STATIC_ASSERT(sizeof(struct pf_ctl_attach) == 832, "pf_ctl_attach");
 #define PF_ATTACH_LEAST offsetof(struct pf_ctl_attach, replica) /* bytes of the shortest request that is understood */
 
@@ -282,7 +284,8 @@ struct pf_row_consumer { /* PF_STAT_CONSUMERS */
     int64_t pid;                    /* 0: in another PID namespace; its hang-up counts as death */
     uint32_t uid, rank, world, batch;
     uint32_t granted, held, max_held, state; /* granted: out, taken or not */
-    uint64_t age_ns, held_since_ns;          /* of the oldest grant out */
+    uint64_t replica;
+    uint64_t age_ns, held_since_ns; /* of the oldest grant out */
 #undef PF_COUNTER_consumer
 #define PF_COUNTER_consumer(name) uint64_t name;
 #include "counters.tbl"
@@ -324,7 +327,7 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
 PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
 PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1528, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
-PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 528, "pf_row_consumer");
+PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 536, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
 PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 808, "pf_row_job");
 PF_PIN(pf_row_job, state, 128);
@@ -340,7 +343,7 @@ PF_PIN(pf_row_feed, reading, 1264);
 PF_PIN(pf_row_slot, slot, 64);
 PF_PIN(pf_row_slot, holders, 128);
 PF_PIN(pf_row_consumer, consumer, 384);
-PF_PIN(pf_row_consumer, grants, 464);
+PF_PIN(pf_row_consumer, grants, 472);
 PF_PIN(pf_row_error, where, 64);
 PF_PIN(pf_row_error, id, 576);
 

@@ -272,6 +272,7 @@ static const struct column consumer_columns[] = {
     COLUMN(pf_row_consumer, feed, "feed", "", "what it is attached to"),
     COLUMN(pf_row_consumer, job, "job", "", "training run; nothing: private"),
     COLUMN(pf_row_consumer, rank, "rank", "", "of the job"),
+    COLUMN(pf_row_consumer, replica, "replica", "", "which of the processes that get this rank's batches"),
     COLUMN(pf_row_consumer, world, "world", "", "ranks of the job"),
     COLUMN(pf_row_consumer, batch, "batch", "", "rows of a step of this rank"),
     COLUMN(pf_row_consumer, pid, "pid", "", "its process; 0: in another PID namespace, where its hang-up counts as death"),

@@ -243,6 +243,7 @@ static void enter(struct player *p, const struct ask *ask, struct model_job *joi
         job->clean = false;
         if (rules.mode == 'f' && ask->reconnects && at < job->start)
             job->start = at;
+        job->lowered |= ask->reconnects;
         reached.resumed += job->left[ask->rank][ask->replica].known;
     }
     job->clean &= ask->replica == 0;

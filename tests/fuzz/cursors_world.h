@@ -324,10 +324,9 @@ static void end(struct player *p, const struct pf_grant *grant)
 
     assert(!p->over && grant->flags == (PF_GRANT_LAST_OF_EPOCH | PF_GRANT_LAST) && job->epochs);
     p->over = true;
-    if (rules.mode != 'f') {
-        assert(!p->exact || model_over(job, p->at));
+    assert(!p->exact || model_over(job, p->at));
+    if (rules.mode != 'f' || job->lowered)
         return;
-    }
     for (uint64_t at = job->start; at < PLACES && !model_over(job, at); at++)
         assert(job->returned[at] || job->slow == PF_SLOW_SKIP);
 }

@@ -73,22 +73,9 @@ static void round_of_all(void)
     turns();
 }
 
-/* Processes of a queue take different steps, and attach counts slots for one of them: beside other jobs that may be too few. */
-static bool slots_suffice(void)
-{
-    uint32_t need = 0;
-    int n = 0;
-
-    for (int j = 0; j <= PLAYERS; j++)
-        n += jobs[j].there;
-    for (int i = 0; i < PLAYERS; i++)
-        need += players[i].state == THERE ? (players[i].max_held + 2) * players[i].job->step_slots : 0;
-    return rules.mode != 'f' || n == 1 || need <= rules.slots;
-}
-
 static bool must_go_on(const struct player *p)
 {
-    return p->state == THERE && !p->stands && p->c->job->started && slots_suffice();
+    return p->state == THERE && !p->stands && p->c->job->started;
 }
 
 static void all_go_on(void)

@@ -73,6 +73,17 @@ static void round_of_all(void)
     turns();
 }
 
+/* attach counts slots for one process of a job, and those of a queue want different ones: with too few, one of them may wait until
+ * the others are through. */
+static bool one_suffices(void)
+{
+    uint32_t need = 0;
+
+    for (int i = 0; i < PLAYERS; i++)
+        need += players[i].state == THERE ? (players[i].max_held + 2) * players[i].job->step_slots : 0;
+    return rules.mode == 'f' && need > rules.slots;
+}
+
 static bool must_go_on(const struct player *p)
 {
     return p->state == THERE && !p->stands && p->c->job->started;
@@ -82,7 +93,7 @@ static void all_go_on(void)
 {
     uint64_t goals[PLAYERS];
     int rounds = 0;
-    bool all = false;
+    bool all = false, any = false;
 
     round_of_all();
     clock_ns += INT64_C(2000000000); /* gang_wait */
@@ -94,8 +105,13 @@ static void all_go_on(void)
     while (!all && rounds++ < ROUNDS) {
         round_of_all();
         all = true;
-        for (int i = 0; i < PLAYERS; i++)
-            all &= !must_go_on(&players[i]) || players[i].over || players[i].steps >= goals[i];
+        for (int i = 0; i < PLAYERS; i++) {
+            const bool has = players[i].over || players[i].steps >= goals[i];
+
+            all &= !must_go_on(&players[i]) || has;
+            any |= must_go_on(&players[i]) && has;
+        }
+        all |= any && one_suffices();
     }
     assert(all);
 }

@@ -151,9 +151,11 @@ uint64_t slot_distance(const struct consumer *c, struct place at, uint64_t epoch
     uint64_t here = job_ordinal(job, at.epoch, job_range(job, c->rank, at).index);
     uint64_t there = job_ordinal(job, epoch, index);
 
-    if (job->terms.queue && there > here) { /* between them is what others had */
-        here = job_ordinal(job, job->queue.next.epoch, job_range(job, c->rank, job->queue.next).index);
-        return there > here ? there - here + 1 : 1;
+    if (job->terms.queue && there > here) {
+        uint64_t next = job_ordinal(job, job->queue.next.epoch, job_range(job, c->rank, job->queue.next).index);
+
+        if (next > here) /* between them is what others had */
+            return there > next ? there - next + 1 : 1;
     }
     return there > here ? there - here : 0;
 }

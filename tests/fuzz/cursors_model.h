@@ -48,6 +48,7 @@ struct model_job {
     } left[RANKS][REPLICAS];
     uint8_t had[RANKS][EPOCHS][POSITIONS]; /* how often replica 0 took it; all ranks of split in one */
     bool returned[PLACES];                 /* of a queue */
+    bool lowered;                          /* it goes on, although somebody may have been told its end */
 };
 
 struct ask {

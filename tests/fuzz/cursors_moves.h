@@ -143,6 +143,16 @@ static uint64_t token_place(const struct ask *ask, const struct model_job *joins
     return joins && how < 150 ? joins->start : how % 64;
 }
 
+/* There is one queue at a time. Slots are counted for one process of each job, and those of a queue want different ones: queues beside
+ * each other may starve, or be filled for in circles. Nor is it settled what a queue skips. */
+static void as_one_queue(struct ask *ask)
+{
+    ask->name = ask->name ? ask->name : 4;
+    ask->slow = ask->slow == PF_SLOW_SKIP ? PF_SLOW_BLOCK : ask->slow;
+    for (int j = 0; j <= PLAYERS; j++)
+        ask->name = jobs[j].there ? jobs[j].name : ask->name;
+}
+
 static void read_ask(struct ask *ask, struct bytes *bytes)
 {
     const uint8_t who = bytes_next(bytes), terms = bytes_next(bytes), how = bytes_next(bytes), start = bytes_next(bytes);
@@ -161,6 +171,8 @@ static void read_ask(struct ask *ask, struct bytes *bytes)
                          .epochs = how >> 2 & 3,
                          .run = 1,
                          .start = start & 3 };
+    if (rules.mode == 'f')
+        as_one_queue(ask);
     joins = find(ask->name);
     if (joins && terms < 192) { /* as its other ranks */
         ask->world = joins->world;
@@ -243,6 +255,7 @@ static void enter(struct player *p, const struct ask *ask, struct model_job *joi
         job->clean = false;
         if (rules.mode == 'f' && ask->reconnects && at < job->start)
             job->start = at;
+        job->lowered |= ask->reconnects;
         reached.resumed += job->left[ask->rank][ask->replica].known;
     }
     job->clean &= ask->replica == 0;

@@ -179,7 +179,7 @@ static void check_player(const struct player *p)
         return;
     assert(!p->c->job->started || p->job->may_start);
     assert(!p->c->job->parked || consumer_held(p->c) == p->c->n_out);
-    if (rules.mode == 'f' && p->job->slow != PF_SLOW_SKIP)
+    if (rules.mode == 'f')
         check_queue(p->job, p->c->job);
     else if (p->exact)
         assert(number_of(p->job, consumer_untaken(p->c)) == p->at);
@@ -325,12 +325,11 @@ static void end(struct player *p, const struct pf_grant *grant)
 
     assert(!p->over && grant->flags == (PF_GRANT_LAST_OF_EPOCH | PF_GRANT_LAST) && job->epochs);
     p->over = true;
-    if (rules.mode != 'f') {
-        assert(!p->exact || model_over(job, p->at));
+    assert(!p->exact || model_over(job, p->at));
+    if (rules.mode != 'f' || job->lowered)
         return;
-    }
     for (uint64_t at = job->start; at < PLACES && !model_over(job, at); at++)
-        assert(job->returned[at] || job->slow == PF_SLOW_SKIP);
+        assert(job->returned[at]);
 }
 
 /* As pfeed_next. False: there is nothing. */

@@ -23,6 +23,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *out);
 #define MOVES    160
 #define ROUNDS   400 /* in which everybody must have gone on */
 #define ROUND_NS 1000000
+#define LONG_NS  INT64_C(100000000000000) /* 10 of the longest steps that an input can make */
 
 /* ---- what the daemon would bring along ------------------------------------------------------------------------------ */
 
@@ -78,6 +79,17 @@ static void round_of_all(void)
     turns();
 }
 
+/* attach counts slots for one process of a job, and those of a queue want different ones: with too few, one of them may wait until
+ * the others are through. */
+static bool one_suffices(void)
+{
+    uint32_t need = 0;
+
+    for (int i = 0; i < PLAYERS; i++)
+        need += players[i].state == THERE ? (players[i].max_held + 2) * players[i].job->step_slots : 0;
+    return rules.mode == 'f' && need > rules.slots;
+}
+
 static bool must_go_on(const struct player *p)
 {
     return p->state == THERE && !p->stands && p->c->job->started;
@@ -87,7 +99,7 @@ static void all_go_on(void)
 {
     uint64_t goals[PLAYERS];
     int rounds = 0;
-    bool all = false;
+    bool all = false, any = false;
 
     round_of_all();
     clock_ns += INT64_C(2000000000); /* gang_wait */
@@ -97,10 +109,17 @@ static void all_go_on(void)
     for (int i = 0; i < PLAYERS; i++)
         assert(players[i].state != THERE || players[i].c->job->started || !players[i].job->ready);
     while (!all && rounds++ < ROUNDS) {
+        if (rounds == ROUNDS / 2)
+            clock_ns += LONG_NS; /* whoever may be parked, is */
         round_of_all();
         all = true;
-        for (int i = 0; i < PLAYERS; i++)
-            all &= !must_go_on(&players[i]) || players[i].over || players[i].steps >= goals[i];
+        for (int i = 0; i < PLAYERS; i++) {
+            const bool has = players[i].over || players[i].steps >= goals[i];
+
+            all &= !must_go_on(&players[i]) || has;
+            any |= must_go_on(&players[i]) && has;
+        }
+        all |= any && one_suffices();
     }
     assert(all);
 }

@@ -251,7 +251,7 @@ static void enter(struct consumer *c, const struct choice *choice, const struct 
         c->at = queue_take(job);
     }
     c->active_ns = c->born_ns;
-    c->rang = job->parked;
+    c->rang = c->stalls = job->parked;
     c->seeks = reconnects ? request->seeks : job->seeks;
     if (c->seeks > job->seeks) {
         job->seeks = c->seeks;

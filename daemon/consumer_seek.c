@@ -86,7 +86,7 @@ int consumer_seek(struct consumer *c, const struct pf_ctl_seek *request, struct 
     c->sought = c->published;
     c->at = place;
     c->told_end = false; /* also where that is the job's end once more */
-    c->rang = true;
+    c->rang = c->stalls = true;
     for (uint32_t s = 0; s < c->feed->n_slots; s++)
         slot_release(c->feed, &c->feed->slots[s]);
     c->feed->dirty = true;

@@ -4,7 +4,7 @@
  * batches out (taken or not) and neither takes nor returns any. After park_patience_ns of that it is parked:
  *
  *   RUNNING -> PARKED   others have waited for it for longer than its patience, and slots suffice to fill apart for it later
- *   PARKED -> RUNNING   one of its ranks asks for a batch or gives one back
+ *   PARKED -> RUNNING   a rank that held the others up asks for a batch or gives one back, or a new one comes, or seeks
  *
  * Nothing is lost: what it did not take is revoked, its cursors stay where they were, and its rows are filled again when it goes on.
  * Where slots do not suffice (group_may_park) the others wait for it, as under `slow: block`, and feed_why says so.
@@ -118,14 +118,23 @@ static void park(struct feed *feed, struct job *job, int64_t idle_ns)
         feed->config->name, job->name, job->uid, (double)idle_ns / 1e9, held);
 }
 
-/* Whether one of its ranks has shown itself since. One that had to be asked for before it could see that it must ring has `waiting`
- * set. */
+/* Whether one of those who held the others up has shown itself since, or none of them is left: its mates who wait for it, and for
+ * slots, ask all the time. One that came to ask before it could see that it must ring has `waiting` set. */
 static bool asks(const struct feed *feed, const struct job *job)
 {
-    for (const struct consumer *c = feed->consumers; c; c = c->next)
-        if (c->job == job && (c->rang || (c->stalls && pf_returns_waiting(c->returns))))
+    bool stallers = false, others = false;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next) {
+        const bool asking = c->job == job && (c->rang || pf_returns_waiting(c->returns));
+
+        if (c->job != job)
+            continue;
+        if (c->stalls && asking)
             return true;
-    return false;
+        stallers |= c->stalls;
+        others |= asking;
+    }
+    return !stallers && others;
 }
 
 static void unpark(struct feed *feed, struct job *job)

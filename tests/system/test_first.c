@@ -94,7 +94,7 @@ static void check_all(uint64_t most)
     note("%llu steps were given twice", (unsigned long long)again);
 }
 
-enum how { ALL_WORK, ONE_STANDS, ONE_IS_KILLED };
+enum how { ALL_WORK, ONE_STANDS, ONE_IS_KILLED, DAEMON_DIES };
 
 static void run_crew(const void *arg)
 {
@@ -102,10 +102,15 @@ static void run_crew(const void *arg)
     struct trainer *crew[CREW], *last;
 
     start_daemon();
-    last = crew[CREW - 1] = trainer_start("last", how == ALL_WORK ? worker : holder, (void *)(uintptr_t)(CREW - 1));
+    last = crew[CREW - 1] =
+        trainer_start("last", how == ALL_WORK || how == DAEMON_DIES ? worker : holder, (void *)(uintptr_t)(CREW - 1));
     for (uintptr_t i = 0; i + 1 < CREW; i++)
         crew[i] = trainer_start("worker", worker, (void *)i);
-    if (how != ALL_WORK) {
+    if (how == DAEMON_DIES) {
+        UNTIL(count_get(&shared->steps[0]) + count_get(&shared->steps[1]) + count_get(&shared->steps[2]) > STEPS);
+        daemon_kill(&pfeedd);
+        daemon_again(&pfeedd);
+    } else if (how != ALL_WORK) {
         word_await(&shared->holds, 1);
         /* The others do all the rest, also what it was granted and did not take, and wait for what it holds. */
         UNTIL(count_get(&shared->steps[0]) + count_get(&shared->steps[1]) + count_get(&shared->steps[2]) >=
@@ -118,7 +123,7 @@ static void run_crew(const void *arg)
     for (unsigned i = 0; i < CREW; i++)
         if (how != ONE_IS_KILLED || crew[i] != last)
             trainer_wait(crew[i]);
-    check_all(1);
+    check_all(how == DAEMON_DIES ? EPOCHS * STEPS : 1); /* at least once */
     UNTIL(feed_at_rest(&pfeedd, "queue"));
     daemon_stop(&pfeedd);
 }
@@ -129,6 +134,7 @@ int main(int argc, char **argv)
         { "all work", run_crew, (void *)(uintptr_t)ALL_WORK },
         { "one stands", run_crew, (void *)(uintptr_t)ONE_STANDS },
         { "one is killed", run_crew, (void *)(uintptr_t)ONE_IS_KILLED },
+        { "the daemon dies", run_crew, (void *)(uintptr_t)DAEMON_DIES },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -22,12 +22,12 @@ static struct daemon pfeedd;
 struct shared {
     uint32_t ready, go, stop, again, told;
     uint64_t steps[OTHERS]; /* of those who go on */
-    uint64_t own;           /* of the one that is stopped */
+    uint64_t own, mates;    /* of the one that is stopped, and of the other rank of its job */
     char sentence[1024];
 };
 static struct shared *shared;
 
-static void start_daemon(unsigned slots, const char *after)
+static void start_daemon(unsigned slots, const char *after, unsigned gang)
 {
     char yaml[512];
 
@@ -36,7 +36,7 @@ static void start_daemon(unsigned slots, const char *after)
              "    shuffle: { mode: global, seed: 5 }\n    batch: %u\n    gang: %u\n    max_held: %u\n    slots: %u\n    "
              "park_after: %s\n"
              "    fields: { x: { dtype: float32, shape: [256] } }\n",
-             ROWS, BATCH, OTHERS + 1, HELD, slots, after);
+             ROWS, BATCH, gang, HELD, slots, after);
     shared = shared_memory(sizeof(*shared));
     daemon_start(&pfeedd, yaml);
 }
@@ -45,6 +45,31 @@ static void check_place(const struct pfeed_batch *batch, uint64_t k)
 {
     CHECK(pfeed_info(batch)->epoch == k / STEPS && pfeed_info(batch)->step == k % STEPS, "batch %llu is epoch %llu step %llu",
           (unsigned long long)k, (unsigned long long)pfeed_info(batch)->epoch, (unsigned long long)pfeed_info(batch)->step);
+}
+
+/* Takes what it is given, in order, until the end. */
+static void follow(struct pfeed *pf, uint64_t k, uint64_t *count)
+{
+    while (!word_get(&shared->stop)) {
+        struct pfeed_batch *batch = NULL;
+        int rc = pfeed_next(pf, &batch, 200);
+
+        CHECK(rc == 0 || rc == PFEED_EPOCH || rc == -ETIMEDOUT, "pfeed_next gives %d: %s", rc, pfeed_error(pf));
+        if (!batch)
+            continue;
+        check_place(batch, k++);
+        must_done(pf, batch);
+        count_set(count, k);
+    }
+    pfeed_close(pf);
+}
+
+/* The other rank of the job that stands: it asks all the time. */
+static void mate(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = "stands", .rank = 1, .world = 2 };
+
+    follow(plan_open(&plan), 0, &shared->mates);
 }
 
 /* Goes on, whatever the other does, and misses nothing. */
@@ -72,11 +97,14 @@ static void goes_on(void *arg)
     pfeed_close(pf);
 }
 
-/* arg: how many batches it holds while it stands. Before that it has run for half an epoch with the others. */
+#define MATES 256u
+
+/* arg: how many batches it holds while it stands, and MATES where it is one of two. Before that it has run for half an epoch with the
+ * others. */
 static void stands(void *arg)
 {
-    const unsigned holds = (unsigned)(uintptr_t)arg;
-    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = "stands" };
+    const unsigned holds = (unsigned)(uintptr_t)arg % MATES;
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = "stands", .world = (uintptr_t)arg >= MATES ? 2 : 1 };
     struct pfeed *pf = plan_open(&plan);
     struct pfeed_batch *held[HELD];
     uint64_t hashes[HELD], k = 0;
@@ -98,18 +126,7 @@ static void stands(void *arg)
         CHECK(batch_hash(held[i]) == hashes[i], "a held batch changed while its holder stood");
         must_done(pf, held[i]);
     }
-    while (!word_get(&shared->stop)) {
-        struct pfeed_batch *batch = NULL;
-        int rc = pfeed_next(pf, &batch, 200);
-
-        CHECK(rc == 0 || rc == PFEED_EPOCH || rc == -ETIMEDOUT, "pfeed_next gives %d: %s", rc, pfeed_error(pf));
-        if (!batch)
-            continue;
-        check_place(batch, k++);
-        must_done(pf, batch);
-        count_set(&shared->own, k);
-    }
-    pfeed_close(pf);
+    follow(pf, k, &shared->own);
 }
 
 static struct pf_row_job job_row(const char *name)
@@ -155,7 +172,7 @@ static void run_parked(const void *arg)
     struct pf_row_job row;
     uint64_t own;
 
-    start_daemon(2 * (HELD + 2), "300ms"); /* max_held + 2 for each of two places */
+    start_daemon(2 * (HELD + 2), "300ms", OTHERS + 1); /* max_held + 2 for each of two places */
     start_all(others, &one, holds);
     UNTIL(in_state("stands", "parked"));
     for (unsigned i = 0; i < OTHERS; i++) {
@@ -191,7 +208,7 @@ static void run_too_few(const void *arg)
     struct trainer *others[OTHERS], *one;
     uint64_t steps;
 
-    start_daemon(HELD + 2, "100ms");
+    start_daemon(HELD + 2, "100ms", OTHERS + 1);
     start_all(others, &one, HELD);
     word_await(&shared->told, 1);
     CHECK(in_state("stands", "stalling"), "it is %s", job_row("stands").state);
@@ -204,12 +221,79 @@ static void run_too_few(const void *arg)
     end_all(others, one);
 }
 
+/* One of two ranks stands; the other waits for slots, and asks for them all the time: that is no reason to go on. */
+static void run_mates(const void *arg)
+{
+    struct trainer *others[OTHERS], *one, *two;
+    uint64_t mates;
+
+    start_daemon(2 * (HELD + 2), "300ms", OTHERS + 2);
+    two = trainer_start("mate", mate, NULL);
+    start_all(others, &one, HELD + MATES);
+    UNTIL(in_state("stands", "parked"));
+    for (unsigned i = 0; i < OTHERS; i++) {
+        uint64_t steps = count_get(&shared->steps[i]);
+
+        UNTIL(count_get(&shared->steps[i]) > steps + 50 * STEPS);
+    }
+    CHECK(feed_now(&pfeedd, "spine").jobs_parked == 1, "it was parked %llu times",
+          (unsigned long long)feed_now(&pfeedd, "spine").jobs_parked);
+    mates = count_get(&shared->mates);
+    word_set(&shared->go, 1);
+    trainer_continue(one);
+    UNTIL(count_get(&shared->own) > 4 * STEPS && count_get(&shared->mates) > mates + 2 * STEPS);
+    word_set(&shared->stop, 1);
+    trainer_wait(two);
+    end_all(others, one);
+}
+
+static void stops_later(void *arg)
+{
+    struct plan plan = { .daemon = &pfeedd, .feed = "spine", .job = "second", .max_held = HELD };
+    struct pfeed *pf = plan_open(&plan);
+
+    for (uint64_t k = 0; k < 3 * STEPS; k++)
+        must_done(pf, must_next(pf));
+    must_next(pf);
+    word_set(&shared->again, 1);
+    for (;;)
+        pause();
+}
+
+/* Slots would do for three places, but no more than two are filled apart: the third job is waited for. */
+static void run_third(const void *arg)
+{
+    struct trainer *goes, *one, *later;
+
+    start_daemon(3 * (HELD + 2), "200ms", OTHERS + 1);
+    one = trainer_start("stands", stands, (void *)(uintptr_t)HELD);
+    goes = trainer_start("goes on", goes_on, (void *)(uintptr_t)0);
+    later = trainer_start("stops later", stops_later, NULL);
+    word_await(&shared->ready, 1);
+    trainer_stop(one);
+    word_await(&shared->again, 1); /* so far it came only because the first one was parked */
+    UNTIL(in_state("second", "stalling"));
+    word_set(&shared->told, 0);
+    word_await(&shared->told, 1);
+    CHECK(in_state("stands", "parked") && in_state("second", "stalling") && feed_now(&pfeedd, "spine").jobs_parked == 1,
+          "the second one is %s", job_row("second").state);
+    trainer_kill(later);
+    word_set(&shared->go, 1);
+    trainer_continue(one);
+    UNTIL(count_get(&shared->own) > STEPS);
+    word_set(&shared->stop, 1);
+    trainer_wait(goes);
+    trainer_wait(one);
+    UNTIL(feed_at_rest(&pfeedd, "spine"));
+    daemon_stop(&pfeedd);
+}
+
 /* As long as its patience lasts, the others wait: they do not run away. */
 static void run_patient(const void *arg)
 {
     struct trainer *others[OTHERS], *one;
 
-    start_daemon(2 * (HELD + 2), "1h");
+    start_daemon(2 * (HELD + 2), "1h", OTHERS + 1);
     start_all(others, &one, HELD);
     for (unsigned i = 0; i < OTHERS; i++)
         UNTIL(count_get(&shared->steps[i]) > STEPS / 2);
@@ -231,6 +315,8 @@ int main(int argc, char **argv)
         { "parked with nothing held", run_parked, (void *)(uintptr_t)0 },
         { "too few slots to park it", run_too_few, NULL },
         { "not before its time", run_patient, NULL },
+        { "one of two ranks", run_mates, NULL },
+        { "a third place", run_third, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(*tests), argc, argv);

@@ -347,6 +347,45 @@ static void run_seek(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+static void must_step(struct pfeed *pf, uint64_t place, const char *who)
+{
+    struct pfeed_batch *batch = must_next(pf);
+    const struct pfeed_info *info = pfeed_info(batch);
+
+    CHECK(info->epoch * STEPS + info->step == place, "%s is at step %llu, not at %llu", who,
+          (unsigned long long)(info->epoch * STEPS + info->step), (unsigned long long)place);
+    must_done(pf, batch);
+}
+
+/* Before all ranks are there, none seeks; and a daemon's death in the middle of a seek changes nothing. */
+static void run_seek_apart(const void *arg)
+{
+    struct pfeed *ranks[2];
+
+    daemon_start(&pfeedd, recipe(ROWS, FIELDS));
+    ranks[0] = must_open("two", 0, 2, NULL);
+    seek(ranks[0], "epoch:1", -EBUSY, "only 1 of the 2 ranks of job 'two' that live here are attached");
+    ranks[1] = must_open("two", 1, 2, NULL);
+    for (uint32_t r = 0; r < 2; r++)
+        seek(ranks[r], "epoch:1", 0, NULL);
+    for (uint32_t r = 0; r < 2; r++)
+        must_step(ranks[r], STEPS, "a rank");
+    seek(ranks[0], "epoch:5", 0, NULL);
+    daemon_kill(&pfeedd);
+    daemon_again(&pfeedd);
+    must_step(ranks[0], 5 * STEPS, "who had followed");
+    seek(ranks[1], "epoch:5", 0, NULL);
+    must_step(ranks[1], 5 * STEPS, "who follows now");
+    seek(ranks[1], "epoch:6", 0, NULL);
+    seek(ranks[0], "epoch:7", -EINVAL, "job 'two' seeks to epoch 6 step 0, and rank 0 to epoch 7 step 0");
+    seek(ranks[0], "epoch:6", 0, NULL);
+    for (uint32_t r = 0; r < 2; r++)
+        must_step(ranks[r], 6 * STEPS, "a rank");
+    seek(ranks[0], "epoch:1099511627776", -EINVAL, "E a plain number below 2^40");
+    close_all(ranks, 2);
+    daemon_stop(&pfeedd);
+}
+
 /* The end of a job's epochs, also where it begins there; and back from it. */
 static void run_end(const void *arg)
 {
@@ -447,16 +486,6 @@ static void run_replicas(const void *arg)
     daemon_stop(&pfeedd);
 }
 
-static void must_step(struct pfeed *pf, uint64_t place, const char *who)
-{
-    struct pfeed_batch *batch = must_next(pf);
-    const struct pfeed_info *info = pfeed_info(batch);
-
-    CHECK(info->epoch * STEPS + info->step == place, "%s is at step %llu, not at %llu", who,
-          (unsigned long long)(info->epoch * STEPS + info->step), (unsigned long long)place);
-    must_done(pf, batch);
-}
-
 /* A new daemon's first knowledge of a job is a rank that died with the old one and was started again. Once a rank comes that was
  * there, the job is known to have begun: both go on without the third, which stands in an all-reduce, and the fourth may come back
  * at a step of its own. */
@@ -510,6 +539,7 @@ int main(int argc, char **argv)
         { "tokens that do not fit", run_refused, NULL },
         { "ranks", run_ranks, NULL },
         { "seek", run_seek, NULL },
+        { "seek before all are there, and over a restart", run_seek_apart, NULL },
         { "the end", run_end, NULL },
         { "live", run_live, NULL },
         { "replicas", run_replicas, NULL },

@@ -74,6 +74,7 @@ static _Noreturn void become(const struct daemon *daemon, pid_t parent)
     const char *program = getenv("PFEED_DAEMON");
     int output = open(daemon->output, O_WRONLY | O_CREAT | O_APPEND, 0600), input = open("/dev/null", O_RDONLY);
     char path[96];
+    int file;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
@@ -88,9 +89,15 @@ static _Noreturn void become(const struct daemon *daemon, pid_t parent)
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_PID");
     signal(SIGPIPE, SIG_DFL);
+    file = open(program, O_RDONLY | O_CLOEXEC); /* another uid that it becomes may not get to where it lies */
     if (daemon_prepare)
         daemon_prepare();
     execl(program, program, "--config", daemon->config, "--socket", daemon->socket, (char *)NULL);
+    if (errno == EACCES)
+        fexecve(file,
+                (char *[]){ (char *)(uintptr_t)program, (char *)"--config", (char *)(uintptr_t)daemon->config, (char *)"--socket",
+                            (char *)(uintptr_t)daemon->socket, NULL },
+                environ);
     fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
     _exit(127);
 }

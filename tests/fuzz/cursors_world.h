@@ -78,7 +78,7 @@ static void world_open(struct bytes *bytes)
                                    .shuffle = SHUFFLE_NONE,
                                    .gang = rules.gang,
                                    .gang_wait_ms = gang & 4 ? 1000 : 0,
-                                   .park_after_ms = gang & 8 ? 0 : 100 };
+                                   .park_after_ms = gang & 8 ? 1 : 100 };
     feed = aligned_alloc(_Alignof(struct feed), sizeof(*feed));
     assert(feed);
     memset(feed, 0, sizeof(*feed));

@@ -148,10 +148,10 @@ static void grant_all(struct feed *feed)
     }
 }
 
-/* c has nothing to take, and cannot be given a slot. */
+/* c has nothing to take, and cannot be given a slot. Whoever holds all that it may waits for nobody but itself. */
 static void starve(struct consumer *c)
 {
-    if (!c->had_untaken && c->starved_ns == 0)
+    if (!c->had_untaken && c->n_out < c->max_held && c->starved_ns == 0)
         c->starved_ns = feed_now_ns();
 }
 

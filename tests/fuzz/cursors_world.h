@@ -47,7 +47,8 @@ static struct model_job jobs[PLAYERS + 1];
 static struct player players[PLAYERS];
 static struct feed *feed;
 static struct loop *loop;
-static uint64_t births;
+static uint64_t births, posts;
+static uint64_t posted[PF_SLOTS_MAX]; /* when a slot was given to the workers */
 static bool playing, awake;
 static int64_t clock_ns;
 static struct work {
@@ -78,7 +79,7 @@ static void world_open(struct bytes *bytes)
                                    .weight = 1,
                                    .gang = rules.gang,
                                    .gang_wait_ms = gang & 4 ? 1000 : 0,
-                                   .park_after_ms = gang & 8 ? 0 : 100 };
+                                   .park_after_ms = gang & 8 ? 1 : 100 };
     feed = aligned_alloc(_Alignof(struct feed), sizeof(*feed));
     assert(feed);
     memset(feed, 0, sizeof(*feed));
@@ -256,24 +257,25 @@ static void finish(struct work *work)
     work->slot = NULL;
 }
 
-/* A worker finishes the rows that it has, or claims some. */
+/* A worker finishes the rows that it has, or claims some of the slot that has waited longest. */
 static bool work_once(struct work *work, uint32_t most)
 {
+    struct slot *oldest = NULL;
+
     if (work->slot) {
         finish(work);
         return true;
     }
-    for (uint32_t s = 0; s < feed->n_slots; s++) {
-        struct slot *slot = &feed->slots[s];
-
-        if (slot->state != PF_SLOT_FILLING || !slot_claim(slot, slot_generation(slot), most, &work->first, &work->count))
-            continue;
-        for (uint32_t i = work->first; i < work->first + work->count; i++)
-            ((uint64_t *)slot->base)[slot->rows[i]] = 0;
-        work->slot = slot;
-        return true;
-    }
-    return false;
+    for (uint32_t s = 0; s < feed->n_slots; s++)
+        if (feed->slots[s].state == PF_SLOT_FILLING && slot_unclaimed(&feed->slots[s], slot_generation(&feed->slots[s])) > 0 &&
+            (!oldest || posted[s] < posted[oldest->number]))
+            oldest = &feed->slots[s];
+    if (!oldest || !slot_claim(oldest, slot_generation(oldest), most, &work->first, &work->count))
+        return false;
+    for (uint32_t i = work->first; i < work->first + work->count; i++)
+        ((uint64_t *)oldest->base)[oldest->rows[i]] = 0;
+    work->slot = oldest;
+    return true;
 }
 
 static void work_all(void)

@@ -45,6 +45,7 @@ void workers_post(struct workers *workers, struct feed *of, struct slot *slot)
     (void)workers;
     (void)of;
     assert(slot->state == PF_SLOT_FILLING);
+    posted[slot->number] = ++posts;
 }
 
 void server_close(struct connection *connection)

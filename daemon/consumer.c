@@ -147,13 +147,6 @@ static void remember_place(struct consumer *c)
     remember_rank(c);
 }
 
-/* The one that held others up has left its parked job: those who sleep in pfeed_next would not say so again. */
-static void wake_parked(struct feed *feed, const struct job *job)
-{
-    for (struct consumer *c = feed->consumers; c; c = c->next)
-        c->rang |= c->job == job;
-}
-
 static void leave_job(struct consumer *c)
 {
     struct job *job = c->job, **link;
@@ -167,8 +160,6 @@ static void leave_job(struct consumer *c)
     for (twin = &job->ranks[c->rank]; *twin != c; twin = &(*twin)->twin)
         ;
     *twin = c->twin;
-    if (job->parked && c->stalls)
-        wake_parked(c->feed, job);
     job->n_attached -= !job->ranks[c->rank];
     if (--job->n_consumers == 0) {
         for (link = &c->feed->jobs; *link != job; link = &(*link)->next)

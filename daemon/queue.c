@@ -9,6 +9,8 @@
 #include "consumer.h"
 #include "feed.h"
 
+#define AGAIN_NS 5000000
+
 void queue_fini(struct queue *queue)
 {
     free(queue->again);
@@ -90,15 +92,20 @@ static struct consumer *idle_one(const struct job *job)
     return NULL;
 }
 
-/* From one that does not ask just now: who sleeps in pfeed_next will take what it was granted. */
+/* From one that does not ask just now: who sleeps in pfeed_next will take what it was granted, and may be busy with it then, which
+ * nobody tells us: it is looked at again. */
 static void take_from_busy(struct job *job)
 {
     for (struct consumer *c = job->feed->consumers; c; c = c->next) {
         const uint32_t held = c->job == job ? consumer_held(c) : 0;
 
         /* One step it keeps: taken back, that would be granted to it again. */
-        if (c->job != job || pf_returns_waiting(c->returns) || (held == 0 && c->n_out <= 1 && job_over(job, c->at)))
+        if (c->job != job || (held == 0 && c->n_out <= 1 && job_over(job, c->at)))
             continue;
+        if (pf_returns_waiting(c->returns)) {
+            feed_due(job->feed, feed_now_ns() + AGAIN_NS);
+            continue;
+        }
         if (held < c->n_out && !consumer_revoke(c))
             continue;       /* the next turn drops it */
         if (c->n_out > 0) { /* it is busy with what it holds: others may have the step laid aside, too */

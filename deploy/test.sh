@@ -106,7 +106,7 @@ fuzz_one() {
     target=$1 program=$2
     shift 2
     mkdir -p "$folder/found/$target"
-    "$program" -max_total_time="${PFEED_FUZZ_SECONDS:-30}" -timeout=25 -print_final_stats=1 -artifact_prefix="$folder/found/$target-" \
+    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$program" -max_total_time="${PFEED_FUZZ_SECONDS:-30}" -timeout=25 -print_final_stats=1 -artifact_prefix="$folder/found/$target-" \
         "$folder/found/$target" "$@" >"$folder/found/$target.log" 2>&1 || {
         grep -v '^#' "$folder/found/$target.log" | tail -n 40 >&2
         echo "$target has found something: $folder/found/$target.log" >&2

@@ -62,6 +62,23 @@ static uint64_t rear_of(const struct model_job *job)
     return rear;
 }
 
+static uint32_t count_of(const struct model_job *job)
+{
+    uint32_t n = 0;
+
+    for (int i = 0; i < PLAYERS; i++)
+        n += players[i].state == THERE && players[i].job == job;
+    return n;
+}
+
+/* What `live` joins: of the jobs that run, the one of most processes, and of these the oldest. */
+static bool livelier(const struct model_job *job, const struct model_job *than)
+{
+    if (model_over(job, rear_of(job)) || real_of(job)->parked)
+        return false;
+    return !than || count_of(job) > count_of(than) || (count_of(job) == count_of(than) && job->born < than->born);
+}
+
 static struct model_job *find(uint32_t name)
 {
     for (int j = 0; name && j <= PLAYERS; j++)
@@ -78,7 +95,7 @@ static struct verdict begin(const struct ask *ask, const struct model_job *terms
     const struct model_job *first = NULL;
 
     for (int j = 0; j <= PLAYERS; j++)
-        if (jobs[j].there && jobs[j].seed == ask->seed && real_of(&jobs[j])->started && (!first || jobs[j].born < first->born))
+        if (jobs[j].there && jobs[j].seed == ask->seed && real_of(&jobs[j])->started && livelier(&jobs[j], first))
             first = &jobs[j];
     if (live && first) {
         verdict.place = model_live(first, rear_of(first), terms, ask->start == ASK_LIVE_EPOCH);
@@ -199,8 +216,9 @@ static void print_token(char *text, uint64_t seed, const struct model_job *job, 
     assert(pf_token_print(&token, text, PF_START_TEXT) > 0);
 }
 
-static int ask_daemon(struct player *p, const struct ask *ask, const struct model_job *terms, bool possible,
-                      struct pf_ctl_attached *reply)
+/* joins: what it comes back to, whose seeks it has followed. */
+static int ask_daemon(struct player *p, const struct ask *ask, const struct model_job *joins, const struct model_job *terms,
+                      bool possible, struct pf_ctl_attached *reply)
 {
     static const char *const names[] = { "", "a", "b", "c", "d" }, *const starts[] = { "", "live", "live:epoch" };
     struct pf_ctl_attach request = { .rank = ask->rank,
@@ -212,7 +230,8 @@ static int ask_daemon(struct player *p, const struct ask *ask, const struct mode
                                      .max_held = ask->max_held,
                                      .slow = (uint32_t)ask->slow,
                                      .flags = PF_ATTACH_SEED | (ask->reconnects ? PF_ATTACH_RECONNECT : 0),
-                                     .replica = ask->replica };
+                                     .replica = ask->replica,
+                                     .seeks = joins && joins->run == ask->run ? (uint32_t)joins->seeks : 0 };
     struct consumer_peer peer = { .pid = 1, .pidfd = eventfd(0, EFD_CLOEXEC) };
     int fds[PF_ATTACH_FDS], rc;
     struct problem why;
@@ -253,6 +272,8 @@ static void enter(struct player *p, const struct ask *ask, struct model_job *joi
         job->clean = at == 0 && ask->slow != PF_SLOW_SKIP && !ask->reconnects;
     } else if (ask->reconnects || real_of(job)->started) {
         job->clean = false;
+        job->may_start |= ask->reconnects; /* it had begun under an older daemon */
+        job->resumed |= ask->reconnects;
         if (rules.mode == 'f' && ask->reconnects && at < job->start)
             job->start = at;
         job->lowered |= ask->reconnects;
@@ -291,7 +312,7 @@ static void attach(struct player *p, struct bytes *bytes)
         return;
     verdict = judge(&ask, joins, &terms, possible);
     before = everything();
-    rc = ask_daemon(p, &ask, &terms, possible, &reply);
+    rc = ask_daemon(p, &ask, joins, &terms, possible, &reply);
     assert(verdict.what == EITHER || (rc == 0) == (verdict.what == TAKEN));
     if (rc < 0) {
         reached.refused++;
@@ -384,6 +405,8 @@ static struct verdict judge_seek(const struct player *p, uint64_t place, bool ep
     else if (p->seeks < job->seeks)
         verdict.what = place == job->sought ? TAKEN : REFUSED;
     else {
+        if (!real_of(job)->started && real_of(job)->n_attached < real_of(job)->n_local)
+            verdict.what = REFUSED;
         for (int i = 0; i < PLAYERS; i++)
             if (players[i].state == THERE && players[i].job == job && players[i].seeks < job->seeks)
                 verdict.what = REFUSED;

@@ -19,7 +19,7 @@
 static struct daemon pfeedd;
 
 struct shared {
-    uint32_t holds, go;
+    uint32_t waits, holds, go;      /* waits: the others begin when the holder holds all that it may */
     uint64_t given[EPOCHS * STEPS]; /* how often each step was returned */
     uint64_t steps[CREW];           /* by each */
 };
@@ -64,7 +64,11 @@ static void work(struct pfeed *pf, unsigned me)
 
 static void worker(void *arg)
 {
-    work(plan_open(&plan), (unsigned)(uintptr_t)arg);
+    struct pfeed *pf = plan_open(&plan);
+
+    if (word_get(&shared->waits))
+        word_await(&shared->holds, 1);
+    work(pf, (unsigned)(uintptr_t)arg);
 }
 
 /* Holds all that it may, until it is told to go on, or killed. */
@@ -102,12 +106,15 @@ static void run_crew(const void *arg)
     struct trainer *crew[CREW], *last;
 
     start_daemon();
+    word_set(&shared->waits, how == ONE_STANDS || how == ONE_IS_KILLED);
     last = crew[CREW - 1] =
         trainer_start("last", how == ALL_WORK || how == DAEMON_DIES ? worker : holder, (void *)(uintptr_t)(CREW - 1));
     for (uintptr_t i = 0; i + 1 < CREW; i++)
         crew[i] = trainer_start("worker", worker, (void *)i);
     if (how == DAEMON_DIES) {
-        UNTIL(count_get(&shared->steps[0]) + count_get(&shared->steps[1]) + count_get(&shared->steps[2]) > STEPS);
+        UNTIL(count_get(&shared->steps[0]) + count_get(&shared->steps[1]) + count_get(&shared->steps[2]) +
+                  count_get(&shared->steps[3]) >
+              STEPS);
         daemon_kill(&pfeedd);
         daemon_again(&pfeedd);
     } else if (how != ALL_WORK) {

@@ -177,12 +177,19 @@ static bool is_harmless(void)
     return stage.page->fault.code == EINTR || stage.page->fault.code == FAULT_SHORT;
 }
 
+/* One error of the storage is tried again: no sample may be bad for it. */
+static bool passes_by(void)
+{
+    return stage.page->fault.call == FAULT_read && stage.page->fault.code == EIO && stage.page->fault.count == 1;
+}
+
 /* Whether samples may be bad, once it has fired. */
 static bool harms_samples(void)
 {
     uint32_t call = stage.page->fault.call;
 
-    return !is_harmless() && (call == FAULT_read || call == FAULT_open || call == FAULT_stat || call == FAULT_alloc);
+    return !is_harmless() && !passes_by() &&
+           (call == FAULT_read || call == FAULT_open || call == FAULT_stat || call == FAULT_alloc);
 }
 
 static enum outcome judge_left(pid_t pid)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "history.h"
@@ -209,6 +210,77 @@ static void run_refused(const void *arg)
     daemon_stop(&pfeedd);
 }
 
+static void write_config(const char *yaml)
+{
+    FILE *file = fopen(pfeedd.config, "w");
+
+    CHECK(file && fputs(yaml, file) >= 0 && fclose(file) == 0, "cannot write %s", pfeedd.config);
+}
+
+/* What pfeedctl prints, and its exit status. */
+static int pfeedctl(const char *verb, char *text, size_t size)
+{
+    const char *program = getenv("PFEED_PFEEDCTL");
+    char command[512];
+    FILE *output;
+    int status;
+
+    if (!program)
+        skip("PFEED_PFEEDCTL does not name pfeedctl");
+    snprintf(command, sizeof(command), "'%s' %s --socket '%s' 2>&1", program, verb, pfeedd.socket);
+    output = popen(command, "r");
+    CHECK(output, "cannot run %s", command);
+    text[fread(text, 1, size - 1, output)] = 0;
+    status = pclose(output);
+    CHECK(WIFEXITED(status), "%s: status %d", command, status);
+    return WEXITSTATUS(status);
+}
+
+static void expect_printed(const char *verb, int status, const char *words)
+{
+    char text[16 << 10];
+    int got = pfeedctl(verb, text, sizeof(text));
+
+    CHECK(got == status && strstr(text, words), "pfeedctl %s exits with %d and prints, without '%s': %s", verb, got, words, text);
+}
+
+static bool has_said(const char *words)
+{
+    char *output = daemon_output(&pfeedd);
+    bool said = strstr(output, words);
+
+    free(output);
+    return said;
+}
+
+/* As people do it: by pfeedctl, and by SIGHUP. */
+static void run_by_hand(const void *arg)
+{
+    struct job a;
+
+    (void)arg;
+    daemon_start(&pfeedd, first);
+    job_start(&a, "a", "ja");
+    expect_printed("reload", 0, "nothing has changed");
+    write_config(HEAD FEED("a", 64, 8) FEED("b", 64, 8) FEED("c", 64, 8));
+    expect_printed("reload", 0, "feed 'c' is new");
+    write_config("version: 1\ndaemon: { workers: 3, memory: 64MiB }\nfeeds:\n" FEED("a", 64, 8) FEED("b", 64, 8));
+    expect_printed("reload", 0, "needs a restart");
+    write_config(HEAD FEED("a", 64, 8) "  d:\n    btch: 8\n");
+    expect_printed("reload", 1, "did you mean 'batch'");
+    expect_printed("rescan", 1, "the new configuration is not in force");
+    CHECK(kill(pfeedd.pid, SIGHUP) == 0, "cannot signal");
+    UNTIL(has_said("the new configuration is not in force"));
+    CHECK(feeds_called("b", "running") == 1 && feeds_called("d", "running") == 0, "a wrong configuration is in force");
+    write_config(HEAD FEED("a", 64, 8) FEED("e", 64, 8));
+    CHECK(kill(pfeedd.pid, SIGHUP) == 0, "cannot signal");
+    UNTIL(feeds_called("e", "running") == 1 && feeds_called("b", "running") == 0);
+    job_lives(&a);
+    job_end(&a);
+    expect_printed("rescan e", 0, "feed 'e'");
+    daemon_stop(&pfeedd);
+}
+
 /* What was planned cannot be made: who has jobs goes on, also for new ones; who had none is named. */
 static void run_unmade(const void *arg)
 {
@@ -320,6 +392,7 @@ int main(int argc, char **argv)
         { "added, changed, removed", run_changes, NULL },
         { "a rank of a job that is there", run_rank, NULL },
         { "refused", run_refused, NULL },
+        { "by pfeedctl and by SIGHUP", run_by_hand, NULL },
         { "planned, but not made", run_unmade, NULL },
         { "rescan", run_rescan, NULL },
         { "flat over reloads", run_flat, NULL },

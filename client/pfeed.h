@@ -95,9 +95,9 @@ struct pfeed_info {
 /* What each code of a call means, and what to do about it, is in errors.tbl, and from there in the call's manual page. */
 
 /*
- * Connects, attaches and maps. At most 10 s, and reconnect_ms while the daemon still opens its feeds. On failure *out is untouched and pfeed_error(NULL) has the sentence. -ENOENT,
- * -ECONNREFUSED, -EACCES, -EINVAL, -EOPNOTSUPP, -EBADMSG, -ENAMETOOLONG, -EAGAIN, -EBUSY, -ESTALE, -ENOSPC, -EIO, -EUSERS, -ESRCH, -EPIPE,
- * -EPROTO, -ETIMEDOUT, -ENOMEM, -ENOSYS; others are those of socket, connect, poll and mmap.
+ * Connects, attaches and maps. At most 10 s, and reconnect_ms while the daemon still opens its feeds. On failure *out is untouched
+ * and pfeed_error(NULL) has the sentence. -ENOENT, -ECONNREFUSED, -EACCES, -EINVAL, -EOPNOTSUPP, -EBADMSG, -ENAMETOOLONG, -EAGAIN,
+ * -EBUSY, -ESTALE, -ENOSPC, -EIO, -EUSERS, -ESRCH, -EPIPE, -EPROTO, -ETIMEDOUT, -ENOMEM, -ENOSYS; others are those of socket, connect, poll and mmap.
  */
 PFEED_API int pfeed_open(struct pfeed **out, const struct pfeed_options *options);
 

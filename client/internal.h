@@ -74,7 +74,7 @@ struct pfeed {
     uint64_t last_flags; /* of the last grant taken, until the epoch's end was told */
     uint64_t epoch;      /* the epoch that the caller knows to be in */
     uint32_t seeks;      /* that it has followed */
-    bool begun;          /* it had been given something, by a daemon that has gone */
+    bool begun;          /* its job had started under a daemon that has gone */
     bool ended;
     bool kept; /* kept_grant was taken, and the end of the epoch before it told first */
     struct pf_grant kept_grant;

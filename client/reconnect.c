@@ -28,7 +28,7 @@ void reconnect_begin(struct pfeed *pf)
     int64_t now_ns = ctlsock_now_ns();
 
     reconnect->again = reconnect->since_ns > 0 && pf->lane.next == 0 && now_ns - pf->lane.since_ns < reconnect->patience_ns;
-    pf->begun |= pf->lane.next > 0 || pf->seeks > 0;
+    pf->begun |= __atomic_load_n(&pf->lane.grants->started, __ATOMIC_RELAXED) != 0;
     if (!reconnect->again)
         reconnect->since_ns = now_ns;
     strcpy(reconnect->why.text, reconnect->again ? "it came and went without granting anything" : "no attempt has ended yet");

@@ -108,6 +108,8 @@ void consumer_destroy(struct consumer *c);
 
 /* Reads its returns, at most one ring's length. False: it broke the rules, and consumer_check will drop it. */
 bool consumer_drain(struct consumer *c);
+/* All of the job's may know that it has started: before any of them is granted anything. */
+void consumer_tell_started(struct job *job);
 /* Grants whatever is ready for it. */
 void consumer_grant(struct consumer *c);
 /* Tells it that the job is over, where no grant has. */

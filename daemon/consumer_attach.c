@@ -264,6 +264,8 @@ static void enter(struct consumer *c, const struct choice *choice, const struct 
     job->max_held = c->max_held > job->max_held ? c->max_held : job->max_held;
     c->next = feed->consumers;
     feed->consumers = c;
+    if (job->started)
+        consumer_tell_started(job);
     feed->dirty = true;
 }
 

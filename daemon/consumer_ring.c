@@ -70,6 +70,13 @@ static void grant_one(struct consumer *c, struct slot *slot, const struct range 
     pf_grants_publish(c->grants, &grant);
 }
 
+void consumer_tell_started(struct job *job)
+{
+    for (struct consumer *c = job->feed->consumers; c; c = c->next)
+        if (c->job == job)
+            __atomic_store_n(&c->grants->started, 1, __ATOMIC_RELAXED);
+}
+
 uint32_t consumer_room(const struct consumer *c)
 {
     const uint32_t some = 2 * (c->max_held + 1);

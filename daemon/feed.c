@@ -129,8 +129,10 @@ static void start_jobs(struct feed *feed)
     bool gang = gang_there(feed) >= (uint64_t)feed->config->gang || gang_waited(feed), any = false;
 
     for (struct job *job = feed->jobs; job; job = job->next)
-        if (!job->started && complete(job) && (gang || job->peek))
+        if (!job->started && complete(job) && (gang || job->peek)) {
             job->started = any = true;
+            consumer_tell_started(job);
+        }
     if (any && feed->warm) { /* from now on slots are kept by those who want them */
         feed->warm = false;
         for (uint32_t s = 0; s < feed->n_slots; s++)

@@ -54,7 +54,7 @@ PF_STATIC_ASSERT(sizeof(struct pf_ctl_head) == 8, "pf_ctl_head");
  * token): it is served at once, whoever else is there (DESIGN.md section 8). */
 #define PF_ATTACH_RECONNECT      4u
 #define PF_ATTACH_ACCEPT_CHANGED 8u  /* take the token's place although data, recipe, order or batch have changed */
-#define PF_ATTACH_UNBEGUN        16u /* with RECONNECT: it had never been given anything, so that its job may not have started */
+#define PF_ATTACH_UNBEGUN        16u /* with RECONNECT: its job had not started (pf_grant_page.started) */
 
 enum pf_slow { PF_SLOW_FEED = 0, PF_SLOW_BLOCK = 1, PF_SLOW_SKIP = 2, PF_SLOW_PARK = 3 };
 

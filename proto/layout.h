@@ -189,7 +189,8 @@ struct pf_grant_page {
     uint64_t reserved0[6];
     /* D, rarely */
     uint64_t wake_at; /* ring the eventfd once `returned` has reached this; PF_WAKE_PARKED; UINT64_MAX: not wanted */
-    uint64_t reserved1[7];
+    uint64_t started; /* 1: its job has; who finds that when the daemon has gone waits for nobody after it */
+    uint64_t reserved1[6];
     uint8_t pad[PF_PAGE - 192];
     struct pf_grant grants[PF_RING];
 };
@@ -197,6 +198,7 @@ PF_PIN(pf_grant_page, published, 64);
 PF_PIN(pf_grant_page, bell, 72);
 PF_PIN(pf_grant_page, closed, 76);
 PF_PIN(pf_grant_page, wake_at, 128);
+PF_PIN(pf_grant_page, started, 136);
 PF_PIN(pf_grant_page, grants, PF_PAGE);
 PF_STATIC_ASSERT(sizeof(struct pf_grant_page) == 2 * PF_PAGE, "pf_grant_page");
 

@@ -246,9 +246,7 @@ static void enter(struct consumer *c, const struct choice *choice, const struct 
     if (job->terms.queue) {
         if (choice->fresh)
             job->queue.next = choice->place;
-        else if (reconnects)
-            queue_lower(job, choice->place);
-        c->at = queue_take(job);
+        c->at = reconnects && !choice->fresh ? queue_lower(job, choice->place) : queue_take(job);
     }
     c->active_ns = c->born_ns;
     c->rang = c->stalls = job->parked;

@@ -62,10 +62,29 @@ void queue_give_back(struct job *job, struct place place)
     queue->again[queue->n_again++] = place;
 }
 
-void queue_lower(struct job *job, struct place place)
+/* What was to be given out again from there on, and what is laid aside for others, will be come by anyhow; cursors that stood ahead of
+ * what comes next would keep slots for all that lies between. */
+struct place queue_lower(struct job *job, struct place place)
 {
-    if (job_before(place, job->queue.next))
-        job->queue.next = place;
+    struct queue *queue = &job->queue;
+    struct place mine;
+    uint32_t n = 0;
+
+    if (!job_before(place, queue->next))
+        return queue_take(job);
+    queue->next = place;
+    for (uint32_t i = 0; i < queue->n_again; i++)
+        if (job_before(queue->again[i], place))
+            queue->again[n++] = queue->again[i];
+    queue->n_again = n;
+    mine = queue_take(job);
+    for (uint32_t r = 0; r < job->world; r++)
+        for (struct consumer *c = job->ranks[r]; c; c = c->twin)
+            if (!c->told_end && !job_before(c->at, place))
+                c->at = queue_take(job);
+    for (uint32_t s = 0; s < job->feed->n_slots; s++)
+        slot_release(job->feed, &job->feed->slots[s]);
+    return mine;
 }
 
 bool queue_ends(const struct job *job)

@@ -13,8 +13,8 @@ int queue_reserve(struct job *job);
 struct place queue_take(struct job *job);
 /* Nobody has returned it: somebody else gets it. There is room. */
 void queue_give_back(struct job *job, struct place place);
-/* A process that has come from a daemon that died goes on there: from then on all is given out, also what others had. */
-void queue_lower(struct job *job, struct place place);
+/* A process that has come from a daemon that died goes on there: from then on all is given out, also what others had. Its step. */
+struct place queue_lower(struct job *job, struct place place);
 /* Once a turn: lays steps aside for those who have none, and at the job's end takes from the busy what the idle could do. */
 void queue_turn(struct feed *feed);
 /* Whether nothing is left to lay aside. */

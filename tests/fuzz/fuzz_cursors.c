@@ -131,12 +131,17 @@ static bool may_be_parked(void)
     int n = 0, stand = 0;
 
     for (int j = 0; j <= PLAYERS; j++) {
-        bool all = true;
+        bool all = true, any = false;
 
         if (!jobs[j].there)
             continue;
         for (int i = 0; i < PLAYERS; i++)
-            all &= players[i].state != THERE || players[i].job != &jobs[j] || players[i].stands;
+            if (players[i].state == THERE && players[i].job == &jobs[j]) {
+                all &= players[i].stands;
+                any |= players[i].stands;
+            }
+        if (any && !all)
+            return false; /* ranks of a job wait for each other */
         n++;
         stand += all && jobs[j].slow == PF_SLOW_PARK;
     }

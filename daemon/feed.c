@@ -298,7 +298,8 @@ bool feed_arm(struct feed *feed)
         if (wake_at == UINT64_MAX)
             continue;
         if (wake_at == 0) { /* it may have gone to sleep, or returned something, before it could see that it must ring */
-            again |= pf_returns_tail(c->returns) != c->tail || (c->stalls && !c->rang && pf_returns_waiting(c->returns));
+            again |=
+                pf_returns_tail(c->returns) != c->tail || (c->stalls && !c->rang && !c->asleep && pf_returns_waiting(c->returns));
             continue;
         }
         /* What it did before it could see that we sleep: returned enough, or took its last grant, so that rule 3 of slot_obtain.c may

@@ -106,6 +106,7 @@ static void park(struct feed *feed, struct job *job, int64_t idle_ns)
             continue;
         c->stalls = c->n_out > 0 && !c->starved_ns;
         c->rang = false;
+        c->asleep = pf_returns_waiting(c->returns);
         consumer_revoke(c); /* false: the next turn drops it */
         held += c->n_out;
     }
@@ -126,10 +127,11 @@ static bool asks(const struct feed *feed, const struct job *job)
 
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
         const bool asking = c->job == job && (c->rang || pf_returns_waiting(c->returns));
+        const bool awake = c->rang || !c->asleep; /* one may be stopped in its sleep */
 
         if (c->job != job)
             continue;
-        if (c->stalls && asking)
+        if (c->stalls && asking && awake)
             return true;
         stallers |= c->stalls;
         others |= asking;

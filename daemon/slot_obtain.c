@@ -5,7 +5,7 @@
  * Every attached rank's cursor wants the slots ahead of it, in order. feed_turn asks for them by distance: first what every
  * rank takes next (ahead = 0), then the ones behind it. slot_obtain gives, in this order:
  *   1. a FREE slot;
- *   2. to a rank that has nothing at all to take (ahead = 0) but could: a READY slot that holds back nobody but other jobs with
+ *   2. to a rank that has nothing at all to take (ahead = 0): a READY slot that holds back nobody but other jobs with
  *      `slow: skip`: their untaken grants are revoked and their cursors move past it (counted);
  *   3. to such a rank: a READY slot that nobody has taken and that everybody who wants it wants later (ahead >= 1), the farthest
  *      first. Untaken grants on it are revoked; its rows will be filled again.
@@ -238,15 +238,15 @@ bool slot_none_free(struct feed *feed)
 
 struct slot *slot_obtain(struct feed *feed, struct consumer *asker, const struct range *range, uint32_t ahead)
 {
+    const bool full = asker->n_out >= asker->max_held;
     struct slot *slot;
 
     for (uint32_t s = 0; s < feed->n_slots && !feed->none_free; s++)
         if (feed->slots[s].state == PF_SLOT_FREE)
             return &feed->slots[s];
-    /* It has something to take, or could take nothing, so nobody need lose anything for it: two that hold all that they may would take
-     * one slot from each other for ever, and of those that skip each would skip to the end. */
-    if (ahead > 0 || consumer_held(asker) < asker->n_out || asker->n_out >= asker->max_held)
-        return NULL;
-    slot = take_from_skippers(feed, asker);
-    return slot ? slot : take_farthest(feed, asker, range);
+    if (ahead > 0 || consumer_held(asker) < asker->n_out)
+        return NULL; /* it has something to take, so nobody need lose anything for it */
+    /* Two that skip and hold all that they may would take one slot from each other for ever, and each would skip to the end. */
+    slot = full && asker->job->slow == CONFIG_SLOW_SKIP ? NULL : take_from_skippers(feed, asker);
+    return slot || full ? slot : take_farthest(feed, asker, range);
 }

@@ -32,6 +32,7 @@ static void lane_init(struct fake_lane *lane)
     lane->returns = make("fake-returns", sizeof(*lane->returns), PF_RETURN_PAGE, &lane->fds[PF_FD_RETURN]);
     lane->fds[PF_FD_EVENT] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     lane->grants->wake_at = UINT64_MAX;
+    lane->grants->started = 1;
     lane->published = 0;
     arena = (struct pf_arena *)lane->arena;
     arena->n_slots = FAKE_SLOTS;

@@ -133,7 +133,8 @@ static int hash_of(const struct config_feed *config, const struct config_field *
         rc = put_table(config_feed_table, config, print, "", to);
     else
         rc = put_order(config, to);
-    if (fclose(to) != 0)
+    rc = ferror(to) ? -ENOMEM : rc;
+    if (fclose(to) != 0 || !text) /* it does not always say that it had no memory for the text */
         rc = -ENOMEM;
     if (rc == 0)
         *out = XXH3_64bits(text, size);

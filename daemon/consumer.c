@@ -261,7 +261,6 @@ void consumer_drop(struct consumer *c, enum pf_closed closed, const char *senten
     c->connection = NULL;
     if (connection)
         server_close(connection);
-    consumer_last_returns(c); /* or what it holds now would count as beyond max_held, and be filled anew */
     quarantine(c);
     if (c->n_out == 0 || process_dead(c))
         consumer_destroy(c);

@@ -68,6 +68,27 @@ struct job *job_find(const struct feed *feed, uid_t uid, const char *name)
     return NULL;
 }
 
+int deliver_check_batch(uint32_t slot_rows, uint32_t wanted, struct problem *why)
+{
+    char fit[256];
+
+    if (!wanted || slot_rows % wanted == 0)
+        return 0;
+    deliver_divisors(slot_rows, fit, sizeof(fit));
+    return problem_set(why, -EINVAL, "the feed's batch of %u rows does not divide by options.batch %u: let it be one of %s",
+                       slot_rows, wanted, fit);
+}
+
+int deliver_alone(uint32_t slot_rows, uint32_t wanted, struct deliver_terms *out, struct problem *why)
+{
+    const uint32_t batch = wanted ? wanted : slot_rows;
+    int rc = deliver_check_batch(slot_rows, wanted, why);
+
+    if (rc == 0)
+        *out = (struct deliver_terms){ .batch = batch, .stride = batch, .alone = true };
+    return rc;
+}
+
 static int slow_of(const struct pf_ctl_attach *request, const struct config_feed *config)
 {
     static const int asked[] = {
@@ -238,7 +259,9 @@ int job_agrees(const struct job *job, const struct pf_ctl_attach *request, uint6
 
 static uint64_t position(const struct job *job, uint32_t rank, uint64_t step)
 {
-    return step * job->terms.stride + job->feed->deliver->offset(&job->terms, rank);
+    const struct deliver_ops *deliver = job->feed->deliver;
+
+    return step * job->terms.stride + (deliver->offset ? deliver->offset(&job->terms, rank) : 0);
 }
 
 struct range job_range(const struct job *job, uint32_t rank, struct place place)

@@ -21,12 +21,16 @@ struct deliver_ops {
     const char *name, *help;
     /* slot_rows: the feed's batch; wanted: options.batch or 0. -EINVAL and a sentence that lists what would fit. */
     int (*terms)(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct deliver_terms *out, struct problem *why);
-    uint64_t (*offset)(const struct deliver_terms *terms, uint32_t rank);
+    uint64_t (*offset)(const struct deliver_terms *terms, uint32_t rank); /* NULL: 0 for all */
 };
 
 extern const struct deliver_ops *const deliver_kinds[]; /* generated; NULL at the end */
 
-/* "1, 2, 4, 8": the divisors of n, for messages. */
+/* For the kinds (job.c). "1, 2, 4, 8": the divisors of n, for messages. */
 void deliver_divisors(uint32_t n, char *text, size_t size);
+/* Whether options.batch, where it is given, divides the slot's rows; -EINVAL and what would. */
+int deliver_check_batch(uint32_t slot_rows, uint32_t wanted, struct problem *why);
+/* Where every rank sees the whole epoch: steps of `wanted` rows, or of a slot's; no queue. */
+int deliver_alone(uint32_t slot_rows, uint32_t wanted, struct deliver_terms *out, struct problem *why);
 
 #endif

@@ -1,36 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* deliver: first. A work queue: a step is b rows, and goes to whichever of the job's processes asks first. */
-#include <errno.h>
-#include <stdio.h>
-
 #include "deliver.h"
 
 static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct deliver_terms *out, struct problem *why)
 {
-    char fit[256];
+    int rc = deliver_alone(slot_rows, wanted, out, why);
 
     (void)world;
-    deliver_divisors(slot_rows, fit, sizeof(fit));
-    if (wanted && slot_rows % wanted != 0)
-        return problem_set(why, -EINVAL, "the feed's batch of %u rows does not divide by options.batch %u: let it be one of %s",
-                           slot_rows, wanted, fit);
-    out->batch = wanted ? wanted : slot_rows;
-    out->stride = out->batch;
-    out->alone = true;
-    out->queue = true;
-    return 0;
-}
-
-static uint64_t offset(const struct deliver_terms *terms_, uint32_t rank)
-{
-    (void)terms_;
-    (void)rank;
-    return 0;
+    if (rc == 0)
+        out->queue = true;
+    return rc;
 }
 
 const struct deliver_ops deliver_first = {
     .name = "first",
     .help = "a work queue: each step goes to whoever asks first, at least once",
     .terms = terms,
-    .offset = offset,
 };

@@ -8,11 +8,11 @@
 static int terms(uint32_t slot_rows, uint32_t world, uint32_t wanted, struct deliver_terms *out, struct problem *why)
 {
     char fit[256];
+    int rc = deliver_check_batch(slot_rows, wanted, why);
 
+    if (rc < 0)
+        return rc;
     deliver_divisors(slot_rows, fit, sizeof(fit));
-    if (wanted && slot_rows % wanted != 0)
-        return problem_set(why, -EINVAL, "the feed's batch of %u rows does not divide by options.batch %u: let it be one of %s",
-                           slot_rows, wanted, fit);
     if (!wanted && slot_rows % world != 0)
         return problem_set(
             why, -EINVAL,

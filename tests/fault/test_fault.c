@@ -667,16 +667,23 @@ static void learn(struct process *daemon)
     fds_at_rest = n;
 }
 
-static void run_daemon(const void *shm)
+/* Of a daemon that ends then. */
+static void learn_alone(void)
 {
-    struct sweep sweep = { .who = "daemon", .play = daemon_case, .share = 20 };
     struct process daemon;
 
-    stage_make(&stage, shm);
     learn(&daemon);
     kill(daemon.pid, SIGTERM);
     CHECK(process_ended(&daemon, (int)(scaled_ns(5 * SECOND) / MS)) && judge_end(&daemon) == FINE, "%s", why);
     process_fini(&daemon);
+}
+
+static void run_daemon(const void *shm)
+{
+    struct sweep sweep = { .who = "daemon", .play = daemon_case, .share = 20 };
+
+    stage_make(&stage, shm);
+    learn_alone();
     sweep_all(&sweep);
     stage_end(&stage);
 }
@@ -700,13 +707,9 @@ static void run_save(const void *shm)
                            .play = save_case,
                            .share = 10,
                            .only = 1u << FAULT_write | 1u << FAULT_fsync | 1u << FAULT_rename | 1u << FAULT_flock };
-    struct process daemon;
 
     stage_make(&stage, shm);
-    learn(&daemon);
-    kill(daemon.pid, SIGTERM);
-    CHECK(process_ended(&daemon, (int)(scaled_ns(5 * SECOND) / MS)) && judge_end(&daemon) == FINE, "%s", why);
-    process_fini(&daemon);
+    learn_alone();
     sweep_all(&sweep);
     stage_end(&stage);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define NEXT_MS ((int)(scaled_ns(30 * SECOND) / MS))
 
@@ -24,6 +25,18 @@ struct history *history_create(size_t max_steps, size_t max_rows)
 void history_destroy(struct history *history)
 {
     munmap(history, sizeof(*history) + history->max_steps * sizeof(*history->steps) + history->max_rows * sizeof(*history->rows));
+}
+
+int try_open_as(const struct daemon *daemon, uid_t uid, struct pfeed_options options, struct pfeed **out)
+{
+    int rc;
+
+    options.size = sizeof(options);
+    options.socket = daemon->socket;
+    CHECK(seteuid(uid) == 0, "seteuid: %s", strerror(errno));
+    rc = pfeed_open(out, &options);
+    CHECK(seteuid(0) == 0, "seteuid: %s", strerror(errno));
+    return rc;
 }
 
 struct pfeed *plan_open(const struct plan *plan)

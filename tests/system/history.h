@@ -46,6 +46,9 @@ struct plan {
     uint32_t *pace; /* train: batches that may be taken so far; NULL: all */
 };
 
+/* pfeed_open by another user, as which root is known at connect: the kernel tells the daemon the effective uid. */
+int try_open_as(const struct daemon *daemon, uid_t uid, struct pfeed_options options, struct pfeed **out);
+
 /* pfeed_open as the plan says; NULL: history (if there is one) has the code and the sentence, otherwise the trainer fails. */
 struct pfeed *plan_open(const struct plan *plan);
 /* The next batch, or fails the trainer with pfeed's sentence; never waits for ever. */

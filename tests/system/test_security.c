@@ -461,19 +461,11 @@ static void run_people(const void *arg)
 
 /* ---- jobs ----------------------------------------------------------------------------------------------------------- */
 
-/* The kernel tells the daemon the effective uid at connect. */
 static int try_open(uid_t uid, struct pfeed_options options, struct pfeed **out)
 {
-    int rc;
-
-    options.size = sizeof(options);
-    options.socket = pfeedd.socket;
     options.feed = "both";
     options.job = "run";
-    CHECK(seteuid(uid) == 0, "seteuid: %s", strerror(errno));
-    rc = pfeed_open(out, &options);
-    CHECK(seteuid(0) == 0, "seteuid: %s", strerror(errno));
-    return rc;
+    return try_open_as(&pfeedd, uid, options, out);
 }
 
 static struct pfeed *open_as(uid_t uid, struct pfeed_options options)

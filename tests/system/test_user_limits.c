@@ -34,18 +34,10 @@ static void start_daemon(const char *limits)
     CHECK(chmod(pfeedd.folder, 0711) == 0, "chmod: %s", strerror(errno));
 }
 
-/* The kernel tells the daemon the effective uid at connect. */
 static int try_open(uid_t uid, struct pfeed_options options, struct pfeed **out)
 {
-    int rc;
-
-    options.size = sizeof(options);
-    options.socket = pfeedd.socket;
     options.feed = "spine";
-    CHECK(seteuid(uid) == 0, "seteuid: %s", strerror(errno));
-    rc = pfeed_open(out, &options);
-    CHECK(seteuid(0) == 0, "seteuid: %s", strerror(errno));
-    return rc;
+    return try_open_as(&pfeedd, uid, options, out);
 }
 
 static struct pfeed *open_as(uid_t uid, struct pfeed_options options)

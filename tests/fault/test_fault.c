@@ -7,8 +7,9 @@
  * alone. Never a signal, a hang, a leak (where AddressSanitizer looks), a descriptor more, a wrong byte, a name left in /dev/shm, a
  * lock that stays.
  *
- * PFEED_FAULT_SECONDS: as many of them as fit (default 75; spread over all k, from a start that PFEED_TEST_SEED sets, or the
- * clock); 0: all. PFEED_FAULT_CALL, PFEED_FAULT_CODE, PFEED_FAULT_K: only those; with K, where it failed is printed, too.
+ * PFEED_FAULT_SECONDS: as many of them as fit (default 75; spread over all k, from a start that PFEED_TEST_SEED sets: a number,
+ * default 1, or "clock"); 0: all. PFEED_FAULT_CALL, PFEED_FAULT_CODE, PFEED_FAULT_K: only those; with K, where it failed is printed,
+ * too.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -635,9 +636,9 @@ static void sweep_all(struct sweep *sweep)
     const char *seconds = getenv("PFEED_FAULT_SECONDS"), *seed = getenv("PFEED_TEST_SEED");
 
     alarm(0); /* each run has a deadline of its own */
-    sweep->seed = mix(seed ? strtoull(seed, NULL, 0) : (uint64_t)now_ns()) >> 32;
+    sweep->seed = mix(seed && strcmp(seed, "clock") == 0 ? (uint64_t)now_ns() : strtoull(seed ? seed : "1", NULL, 0)) >> 32;
     sweep->limit_ns = (seconds ? strtoll(seconds, NULL, 10) : SECONDS_DEFAULT) * SECOND * sweep->share / SECONDS_DEFAULT;
-    note("PFEED_TEST_SEED is %s", seed ? seed : "not set: the clock");
+    note("PFEED_TEST_SEED is %s", seed ? seed : "not set: 1");
     CHECK(play(sweep, FAULT_KINDS, 0, 0, 0) == FINE, "a run without a failure fails");
     memcpy(sweep->calls, stage.page->fault.calls, sizeof(sweep->calls));
     CHECK(sweep->calls[FAULT_alloc] > 0, "%s is not preloaded", getenv("PFEED_FAULT_LIBRARY"));

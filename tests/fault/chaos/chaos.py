@@ -25,13 +25,15 @@ from system import SCALE, Failure, Feed, Job, System
 
 
 class Schedule:
-    def __init__(self, seed, programs, folder):
+    def __init__(self, seed, make_system):
+        """make_system(feeds, workers, shm)"""
         draw = random.Random(f"{seed}")
         self.seed = seed
         self.feeds = [Feed(f"f{i}", draw, jobs=draw.choice((1, 2, 2, 3))) for i in range(draw.randint(1, 2))]
         self.spare = Feed("spare", draw, jobs=1)
-        self.system = System(folder, programs, list(self.feeds), draw.randint(1, 3), draw.choice(("auto", "memfd", "posix")))
+        self.system = make_system(list(self.feeds), draw.randint(1, 3), draw.choice(("auto", "memfd", "posix")))
         self.events = draw.randint(10, 30)
+        self.kinds = self.KINDS
 
     def draw(self, what):
         """A source of its own for each event, so that how much one draws says nothing about the next."""
@@ -293,7 +295,7 @@ class Schedule:
     def reload(self):
         system = self.system
         if system.daemon and not system.daemon_stopped:
-            system.until(lambda: system.ctl("reload").returncode == 0, "pfeedctl reload says that it is done")
+            system.reload()
 
     KINDS = {event_steps: 12, event_kill: 4, event_stop: 3, event_park: 3, event_continue: 4, event_return: 5, event_run: 2, event_resume: 2,
              event_job: 4, event_daemon: 4, event_first: 3, event_daemon_stops: 2, event_reload: 2}
@@ -317,17 +319,16 @@ class Schedule:
             self.system.until(lambda: not rank.alive(), f"{rank} hears that a newer run has taken its place")
         for job in self.system.jobs:
             self.end_job(job)
-        self.system.end_daemon(signal.SIGTERM)
+        self.system.finish()
 
     def run(self):
         draw = self.draw("start")
-        self.system.write_config()
-        self.system.start_daemon()
+        self.system.begin()
         for _ in range(draw.randint(1, 3)):
             self.event_job(draw)
         for number in range(self.events):
             draw = self.draw(number)
-            event = draw.choices(list(self.KINDS), self.KINDS.values())[0]
+            event = draw.choices(list(self.kinds), self.kinds.values())[0]
             self.system.tell(f"{number}: {event.__name__[6:]}")
             event(self, draw)
             self.system.watch()
@@ -338,7 +339,7 @@ def run_one(seed, programs, verbose):
     """(seed, seconds, batches, parks, None or why it failed)"""
     begin = time.monotonic()
     folder = tempfile.mkdtemp(prefix="pfeed-chaos-")
-    schedule = Schedule(seed, programs, folder)
+    schedule = Schedule(seed, lambda *drawn: System(folder, programs, *drawn))
     try:
         schedule.run()
         failed = None

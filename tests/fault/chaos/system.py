@@ -225,11 +225,22 @@ class System:
     def tell(self, words):
         self.events.append(f"{time.monotonic() - self.begun:7.3f} {words}")
 
+    def configured(self):
+        return self.feeds
+
     def write_config(self):
-        path = self.folder / "pfeed.yaml.new"
+        path = self.config.with_suffix(".new")
         path.write_text(f"version: 1\ndaemon: {{ workers: {self.workers}, memory: 64MiB, shm: {self.shm} }}\nfeeds:\n"
-                        + "".join(feed.yaml() for feed in self.feeds))
+                        + "".join(feed.yaml() for feed in self.configured()))
         path.rename(self.config)
+
+    def begin(self):
+        self.write_config()
+        self.start_daemon()
+
+    def finish(self):
+        """After all jobs have ended."""
+        self.end_daemon(signal.SIGTERM)
 
     # ---- processes
 
@@ -318,6 +329,9 @@ class System:
             if time.monotonic() > deadline:
                 raise Failure(f"in vain for {PATIENCE_S} s: {what}")
             time.sleep(0.002)
+
+    def reload(self):
+        self.until(lambda: self.ctl("reload").returncode == 0, "pfeedctl reload says that it is done")
 
     def ctl(self, *words):
         return subprocess.run([self.pfeedctl, "--socket", self.socket, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -29,6 +29,11 @@ struct sample_part {
     int64_t shape[SAMPLE_DIMS];
 };
 
+/* A part of a picture, in pixels from its upper left corner. */
+struct rect {
+    int32_t x, y, width, height;
+};
+
 /* What the head of a picture's file says, so that a crop can be planned before the file is read. A hint: the file may have
  * changed since it was last visited. */
 struct sample_head {

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "decode/decode.h"
-#include "decode/jpeg.h"
+#include "decode/picture.h"
 #include "transform/kernel.h"
 
-#define KEPT_BYTES 8 /* a pixel: up to four int16 coefficients, of a picture of several scans */
+_Static_assert(PICTURE_SIDE <= KERNEL_SIDE, "the kernel takes whatever is decoded");
 
 struct image_params {
     bool orientation;
@@ -27,8 +27,8 @@ static const struct setting settings[] = {
 };
 
 struct image_state {
-    struct jpeg_reader *jpeg;
     struct kernel *kernel;
+    void *readers[]; /* one of each of picture_kinds */
 };
 
 static int check_transforms(const struct field *field, struct plan_size *size, struct problem *why)
@@ -92,18 +92,38 @@ static uint64_t swap_pixels(const struct image_params *params)
     return params->orientation ? (uint64_t)params->max_pixels : 0;
 }
 
+static struct picture_limits limits_of(const struct image_params *params)
+{
+    return (struct picture_limits){ (uint64_t)params->max_pixels, (uint64_t)params->max_progressive };
+}
+
+static size_t n_kinds(void)
+{
+    size_t n = 0;
+    while (picture_kinds[n])
+        n++;
+    return n;
+}
+
 static size_t image_worker_bytes(const struct field *field)
 {
     int32_t width, height;
     image_size(field, &width, &height);
-    return sizeof(struct image_state) + jpeg_reader_bytes() + kernel_bytes(width, height, swap_pixels(field->decode_params));
+    size_t sum = sizeof(struct image_state) + kernel_bytes(width, height, swap_pixels(field->decode_params));
+    for (size_t k = 0; picture_kinds[k]; k++)
+        sum += sizeof(void *) + picture_kinds[k]->reader_bytes();
+    return sum;
 }
 
 static size_t image_codec_bytes(const struct field *field)
 {
-    const struct image_params *params = field->decode_params;
-    const int64_t kept = params->max_progressive < params->max_pixels ? params->max_progressive : params->max_pixels;
-    return ((size_t)kept * KEPT_BYTES + 63) / 64 * 64 + JPEG_READER_ROWS;
+    const struct picture_limits limits = limits_of(field->decode_params);
+    size_t most = 0;
+    for (size_t k = 0; picture_kinds[k]; k++) {
+        const size_t bytes = picture_kinds[k]->codec_bytes(&limits);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 static void image_worker_close(void *state)
@@ -111,21 +131,24 @@ static void image_worker_close(void *state)
     struct image_state *image = state;
     if (!image)
         return;
+    for (size_t k = 0; picture_kinds[k]; k++)
+        picture_kinds[k]->destroy(image->readers[k]);
     kernel_destroy(image->kernel);
-    jpeg_reader_destroy(image->jpeg);
     free(image);
 }
 
 static int image_worker_open(void **state, const struct field *field)
 {
     const struct image_params *params = field->decode_params;
-    const struct jpeg_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive };
+    const struct picture_limits limits = limits_of(params);
     int32_t width, height;
     image_size(field, &width, &height);
-    struct image_state *image = calloc(1, sizeof *image);
+    struct image_state *image = calloc(1, sizeof *image + n_kinds() * sizeof *image->readers);
     if (!image)
         return -ENOMEM;
-    int error = jpeg_reader_create(&image->jpeg, &limits);
+    int error = 0;
+    for (size_t k = 0; picture_kinds[k] && !error; k++)
+        error = picture_kinds[k]->create(&image->readers[k], &limits);
     if (!error)
         error = kernel_create(&image->kernel, NULL, width, height, field->dtype, field->layout, swap_pixels(params));
     if (error) {
@@ -134,45 +157,6 @@ static int image_worker_open(void **state, const struct field *field)
     }
     *state = image;
     return 0;
-}
-
-/* What bytes that are no JPEG look like, for the sentence. */
-static int not_a_jpeg(const uint8_t *bytes, size_t size, struct problem *why)
-{
-    static const struct {
-        const char *magic;
-        size_t at, size;
-        const char *name;
-    } kinds[] = {
-        { "\x89PNG\r\n\x1a\n", 0, 8, "a PNG" },
-        { "GIF8", 0, 4, "a GIF" },
-        { "WEBP", 8, 4, "a WebP" },
-        { "BM", 0, 2, "a BMP" },
-        { "II*\0", 0, 4, "a TIFF" },
-        { "MM\0*", 0, 4, "a TIFF" },
-        { "ftypavif", 4, 8, "an AVIF" },
-        { "ftypheic", 4, 8, "a HEIC" },
-        { "\0\0\0\x0cjP  ", 0, 8, "a JPEG 2000" },
-        { "\xff\x0a", 0, 2, "a JPEG XL" },
-        { "\0\0\0\x0cJXL ", 0, 8, "a JPEG XL" },
-        { "%PDF", 0, 4, "a PDF" },
-        { "\x1f\x8b", 0, 2, "a gzip file" },
-        { "PK\3\4", 0, 4, "a zip file" },
-    };
-    if (size == 0)
-        return problem_set(why, -EILSEQ, "the file is empty");
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (size >= kinds[i].at + kinds[i].size && memcmp(bytes + kinds[i].at, kinds[i].magic, kinds[i].size) == 0)
-            return problem_set(why, -EILSEQ, "not a JPEG but %s; only JPEG is supported", kinds[i].name);
-    /* control characters are not text; what is beyond ASCII may be, but not at once */
-    const size_t head = size < 64 ? size : 64;
-    size_t n = bytes[0] < 0x7f || memcmp(bytes, "\xef\xbb", size < 2 ? size : 2) == 0 ? 0 : head + 1;
-    while (n < head && (bytes[n] >= 0x20 || bytes[n] == '\t' || bytes[n] == '\n' || bytes[n] == '\r'))
-        n++;
-    if (n == head)
-        return problem_set(why, -EILSEQ, "not a JPEG but text; only JPEG is supported");
-    return problem_set(why, -EILSEQ, "not a JPEG: it starts with %02x %02x %02x %02x; only JPEG is supported", bytes[0],
-                       size > 1 ? bytes[1] : 0, size > 2 ? bytes[2] : 0, size > 3 ? bytes[3] : 0);
 }
 
 static int make_plan(const struct field *field, const struct row_key *key, struct plan *plan, struct problem *why)
@@ -188,57 +172,77 @@ static int make_plan(const struct field *field, const struct row_key *key, struc
     return 0;
 }
 
+/* A picture on its way: what image_row's steps hand on. */
+struct job {
+    const struct picture_ops *ops;
+    void *reader;
+    struct picture_head head;
+    struct rect stored; /* the rows and columns of the stored picture that the kernel wants */
+};
+
 static int next_row(void *from, const uint8_t **row, struct problem *why)
 {
-    return jpeg_reader_row(from, row, why);
+    const struct job *job = from;
+    return job->ops->row(job->reader, row, why);
+}
+
+static int orientation_of(const struct job *job, const struct sample_value *value)
+{
+    return job->ops->orientation ? job->ops->orientation(value->data, value->size) : 1;
 }
 
 /* At the first visit, and where the file is another by now: every other one finds the sizes that it has itself. */
-static void keep_head(const struct sample_value *value, const struct jpeg_head *head)
+static void keep_head(const struct sample_value *value, const struct job *job)
 {
-    const struct sample_head kept = { .width = (uint32_t)head->width,
-                                      .height = (uint32_t)head->height,
-                                      .components = (uint32_t)head->components,
-                                      .across = (uint32_t)head->across,
-                                      .down = (uint32_t)head->down,
-                                      .orientation = (uint32_t)jpeg_reader_orientation(value->data, value->size),
-                                      .progressive = head->progressive };
+    const struct sample_head kept = { .width = (uint32_t)job->head.width,
+                                      .height = (uint32_t)job->head.height,
+                                      .components = (uint32_t)job->head.components,
+                                      .across = (uint32_t)job->head.across,
+                                      .down = (uint32_t)job->head.down,
+                                      .orientation = (uint32_t)orientation_of(job, value),
+                                      .progressive = job->head.progressive };
     __atomic_store_n(value->head, sample_head_pack(&kept), __ATOMIC_RELAXED);
 }
 
-static bool head_is_kept(const struct sample_value *value, const struct jpeg_head *head)
+static bool head_is_kept(const struct sample_value *value, const struct picture_head *head)
 {
     const struct sample_head sizes = { .width = (uint32_t)head->width, .height = (uint32_t)head->height };
     return (__atomic_load_n(value->head, __ATOMIC_RELAXED) & SAMPLE_HEAD_SIZES) == sample_head_pack(&sizes);
+}
+
+static int plan_picture(struct image_state *image, const struct field *field, const struct sample_value *value,
+                        const struct row_key *key, struct job *job, struct problem *why)
+{
+    const struct image_params *params = field->decode_params;
+    const struct kernel_turn turn = kernel_turns[params->orientation ? orientation_of(job, value) : 1];
+    const int32_t width = job->head.width, height = job->head.height;
+    struct plan plan;
+    plan_init(&plan, turn.swap ? height : width, turn.swap ? width : height);
+    const int error = make_plan(field, key, &plan, why);
+    return error ? error : kernel_plan(image->kernel, &plan, turn, &job->stored, why);
 }
 
 static int image_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
                      const struct row_key *key, void *row, struct problem *why)
 {
     struct image_state *image = state;
-    const struct image_params *params = field->decode_params;
-    const uint8_t *bytes = value->data;
-    if (value->size < 3 || bytes[0] != 0xff || bytes[1] != 0xd8 || bytes[2] != 0xff)
-        return not_a_jpeg(bytes, value->size, why);
-    struct jpeg_head head;
-    jpeg_reader_memory(image->jpeg, codec, image_codec_bytes(field));
-    int error = jpeg_reader_open(image->jpeg, bytes, value->size, &head, why);
+    const struct picture_file file = { value->data, value->size, codec, image_codec_bytes(field) };
+    uint32_t kind;
+    int error = picture_kind(value->data, value->size, &kind, why);
     if (error)
         return error;
-    if (value->head && !head_is_kept(value, &head))
-        keep_head(value, &head);
-    const struct kernel_turn turn = kernel_turns[params->orientation ? jpeg_reader_orientation(bytes, value->size) : 1];
-    struct plan plan;
-    plan_init(&plan, turn.swap ? head.height : head.width, turn.swap ? head.width : head.height);
-    struct rect stored;
-    error = make_plan(field, key, &plan, why);
+    struct job job = { .ops = picture_kinds[kind], .reader = image->readers[kind] };
+    error = job.ops->open(job.reader, &file, &job.head, why);
+    if (error)
+        return error;
+    if (value->head && !head_is_kept(value, &job.head))
+        keep_head(value, &job);
+    error = plan_picture(image, field, value, key, &job, why);
     if (!error)
-        error = kernel_plan(image->kernel, &plan, turn, &stored, why);
+        error = job.ops->crop(job.reader, &job.stored, why);
     if (!error)
-        error = jpeg_reader_crop(image->jpeg, stored.x, stored.y, stored.width, stored.height, why);
-    if (!error)
-        error = kernel_run(image->kernel, next_row, image->jpeg, row, why);
-    jpeg_reader_close(image->jpeg);
+        error = kernel_run(image->kernel, next_row, &job, row, why);
+    job.ops->close(job.reader);
     return error;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The one place that knows libjpeg-turbo; see jpeg.h. Called by decode/image.c on workers. libjpeg leaves by longjmp: each
- * entry point sets its own return place, and everything that must survive lives in the reader. */
+/* The one place that knows libjpeg-turbo; see jpeg.h and, for the format among others, picture.h. Called by decode/image.c on
+ * workers. libjpeg leaves by longjmp: each entry point sets its own return place, and everything that must survive lives in the
+ * reader. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -13,7 +14,8 @@
 #include "decode/jpeg.h"
 #include "decode/jpeg_memory.h"
 
-#define SCANS_MAX 100 /* a few bytes can make libjpeg walk the whole picture once more; encoders write about ten */
+#define KEPT_BYTES 8   /* a pixel: up to four int16 coefficients, of a picture of several scans */
+#define SCANS_MAX  100 /* a few bytes can make libjpeg walk the whole picture once more; encoders write about ten */
 
 struct jpeg_reader {
     struct jpeg_decompress_struct jpeg;
@@ -21,12 +23,12 @@ struct jpeg_reader {
     struct jpeg_progress_mgr progress;
     struct jpeg_memory memory;
     jmp_buf place;
-    struct jpeg_limits limits;
+    struct picture_limits limits;
     char message[JMSG_LENGTH_MAX];
     uint32_t skip;  /* pixels at the left of each row that were decoded only for their neighbours */
     uint32_t width; /* of the crop */
     bool inks;      /* four components, still to be made RGB */
-    uint8_t row[(JPEG_READER_SIDE + 64) * 4];
+    uint8_t row[(PICTURE_SIDE + 64) * 4];
 };
 
 static void leave(j_common_ptr jpeg)
@@ -74,7 +76,7 @@ size_t jpeg_reader_bytes(void)
     return sizeof(struct jpeg_reader) + JPEG_MEMORY_KEPT; /* libjpeg's own first objects: less than that */
 }
 
-int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits)
+int jpeg_reader_create(struct jpeg_reader **out, const struct picture_limits *limits)
 {
     struct jpeg_reader *reader = aligned_alloc(JPEG_MEMORY_ALIGN, sizeof *reader);
     if (!reader)
@@ -152,7 +154,7 @@ static int check_head(struct jpeg_reader *reader, struct problem *why)
     return 0;
 }
 
-int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct jpeg_head *head, struct problem *why)
+int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct picture_head *head, struct problem *why)
 {
     struct jpeg_decompress_struct *jpeg = &reader->jpeg;
     if (setjmp(reader->place))
@@ -167,13 +169,12 @@ int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, 
         return error;
     }
     reader->inks = jpeg->num_components == 4;
-    *head = (struct jpeg_head){ .width = (int32_t)jpeg->image_width,
-                                .height = (int32_t)jpeg->image_height,
-                                .colour = colour_name(jpeg->jpeg_color_space),
-                                .components = jpeg->num_components,
-                                .across = jpeg->max_h_samp_factor,
-                                .down = jpeg->max_v_samp_factor,
-                                .progressive = jpeg->progressive_mode };
+    *head = (struct picture_head){ .width = (int32_t)jpeg->image_width,
+                                   .height = (int32_t)jpeg->image_height,
+                                   .components = jpeg->num_components,
+                                   .across = jpeg->max_h_samp_factor,
+                                   .down = jpeg->max_v_samp_factor,
+                                   .progressive = jpeg->progressive_mode };
     return 0;
 }
 
@@ -265,68 +266,64 @@ int jpeg_reader_row(struct jpeg_reader *reader, const uint8_t **row, struct prob
     return 0;
 }
 
-static uint32_t get16(const uint8_t *p, bool big)
+/* ---- the format ----------------------------------------------------------------------------------------------------- */
+
+static bool format_is(const uint8_t *bytes, size_t size)
 {
-    return big ? (uint32_t)p[0] << 8 | p[1] : (uint32_t)p[1] << 8 | p[0];
+    return size >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff;
 }
 
-static uint32_t get32(const uint8_t *p, bool big)
+static size_t format_codec_bytes(const struct picture_limits *limits)
 {
-    return big ? get16(p, true) << 16 | get16(p + 2, true) : get16(p + 2, false) << 16 | get16(p, false);
+    const uint64_t kept = limits->max_kept < limits->max_pixels ? limits->max_kept : limits->max_pixels;
+    return ((size_t)kept * KEPT_BYTES + 63) / 64 * 64 + JPEG_READER_ROWS;
 }
 
-/* TIFF 6.0, section 2; EXIF 2.3, 4.6.4: tag 0x112, one SHORT, in the first directory. 0: not there. */
-static int tiff_orientation(const uint8_t *tiff, size_t size)
+static int format_create(void **reader, const struct picture_limits *limits)
 {
-    if (size < 8 || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
-        return 0;
-    const bool big = tiff[0] == 'M';
-    const size_t at = get32(tiff + 4, big);
-    if (at > size - 2)
-        return 0;
-    const uint32_t entries = get16(tiff + at, big);
-    for (uint32_t i = 0; i < entries; i++) {
-        const size_t entry = at + 2 + (size_t)i * 12;
-        if (entry + 12 > size)
-            return 0;
-        if (get16(tiff + entry, big) != 0x112)
-            continue;
-        if (get16(tiff + entry + 2, big) != 3 || get32(tiff + entry + 4, big) != 1)
-            return 0;
-        const uint32_t value = get16(tiff + entry + 8, big);
-        return value >= 1 && value <= 8 ? (int)value : 0;
-    }
-    return 0;
+    struct jpeg_reader *made;
+    const int error = jpeg_reader_create(&made, limits);
+    if (!error)
+        *reader = made;
+    return error;
 }
 
-/* Walks the markers itself, so that nothing need be kept in libjpeg's memory. ITU T.81, annex B. */
-int jpeg_reader_orientation(const void *data, size_t size)
+static void format_destroy(void *reader)
 {
-    const uint8_t *bytes = data;
-    size_t at = 2;
-    while (at + 4 <= size) {
-        if (bytes[at] != 0xff)
-            return 1;
-        const uint8_t marker = bytes[at + 1];
-        if (marker == 0xff) {
-            at++;
-            continue;
-        }
-        if (marker == 0xda || marker == 0xd9)
-            return 1;
-        if (marker == 0x01 || (marker >= 0xd0 && marker <= 0xd8)) {
-            at += 2;
-            continue;
-        }
-        const size_t length = get16(bytes + at + 2, true);
-        if (length < 2 || length > size - at - 2)
-            return 1;
-        if (marker == 0xe1 && length >= 8 && memcmp(bytes + at + 4, "Exif\0\0", 6) == 0) {
-            const int orientation = tiff_orientation(bytes + at + 10, length - 8);
-            if (orientation)
-                return orientation;
-        }
-        at += 2 + length;
-    }
-    return 1;
+    jpeg_reader_destroy(reader);
 }
+
+static int format_open(void *reader, const struct picture_file *file, struct picture_head *head, struct problem *why)
+{
+    jpeg_reader_memory(reader, file->memory, file->memory_size);
+    return jpeg_reader_open(reader, file->data, file->size, head, why);
+}
+
+static int format_crop(void *reader, const struct rect *crop, struct problem *why)
+{
+    return jpeg_reader_crop(reader, crop->x, crop->y, crop->width, crop->height, why);
+}
+
+static int format_row(void *reader, const uint8_t **row, struct problem *why)
+{
+    return jpeg_reader_row(reader, row, why);
+}
+
+static void format_close(void *reader)
+{
+    jpeg_reader_close(reader);
+}
+
+const struct picture_ops picture_jpeg = {
+    .name = "JPEG",
+    .is = format_is,
+    .orientation = jpeg_reader_orientation,
+    .reader_bytes = jpeg_reader_bytes,
+    .codec_bytes = format_codec_bytes,
+    .create = format_create,
+    .destroy = format_destroy,
+    .open = format_open,
+    .crop = format_crop,
+    .row = format_row,
+    .close = format_close,
+};

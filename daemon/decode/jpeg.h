@@ -13,33 +13,14 @@
 #ifndef PFEED_DECODE_JPEG_H
 #define PFEED_DECODE_JPEG_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "log.h"
-
-#define JPEG_READER_SIDE 65500 /* libjpeg's own limit of width and height */
+#include "decode/picture.h"
 
 struct jpeg_reader;
-
-struct jpeg_head {
-    int32_t width, height; /* as stored, before any orientation */
-    const char *colour;    /* "grey", "YCbCr", "RGB", "CMYK", "YCCK" */
-    int32_t components;
-    int32_t across, down; /* the largest sampling factors of any component */
-    bool progressive;
-};
-
-struct jpeg_limits {
-    uint64_t max_pixels;
-    uint64_t max_kept; /* pixels of a picture of several scans (progressive), which libjpeg keeps whole, 6 to 8 bytes a pixel */
-};
 
 /* What any picture of several components and one scan takes, however wide. */
 #define JPEG_READER_ROWS (12u << 20)
 
-int jpeg_reader_create(struct jpeg_reader **out, const struct jpeg_limits *limits);
+int jpeg_reader_create(struct jpeg_reader **out, const struct picture_limits *limits);
 void jpeg_reader_destroy(struct jpeg_reader *reader);
 size_t jpeg_reader_bytes(void); /* what create takes */
 /* Before an open: what libjpeg needs for one picture comes from here, aligned to 64, until close; readers of one thread may share
@@ -48,7 +29,7 @@ void jpeg_reader_memory(struct jpeg_reader *reader, void *memory, size_t size);
 
 /* The data must stay until close. -EBADMSG damaged, -ENOTSUP a kind of JPEG that is not read, -EFBIG past a limit, -ENOMEM;
  * with a sentence. */
-int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct jpeg_head *head, struct problem *why);
+int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct picture_head *head, struct problem *why);
 /* Once after open; the rectangle must lie in the picture. */
 int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t width, int32_t height, struct problem *why);
 /* The crop's next row, 3 bytes a pixel, red first; valid until the next call. */

@@ -9,10 +9,6 @@
 #include "sample.h"
 #include "setting.h"
 
-struct rect {
-    int32_t x, y, width, height;
-};
-
 enum filter { FILTER_BILINEAR, FILTER_BICUBIC };
 
 /* What will be done to one picture. Rectangles are in pixels of the upright picture. */

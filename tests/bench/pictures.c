@@ -55,7 +55,7 @@ static void *touched(size_t size)
 
 static void reader_open(struct bare_reader *reader)
 {
-    const struct jpeg_limits limits = { .max_pixels = UINT64_C(64000000), .max_kept = UINT64_C(1000000) };
+    const struct picture_limits limits = { .max_pixels = UINT64_C(64000000), .max_kept = UINT64_C(1000000) };
     const size_t size = JPEG_READER_ROWS + limits.max_kept * 8;
 
     CHECK(jpeg_reader_create(&reader->jpeg, &limits) == 0, "no memory");
@@ -127,7 +127,7 @@ static void plan_crop_of(struct pictures *pictures, struct jpeg_reader *jpeg, st
 {
     const struct file *file = &pictures->files[key->id];
     const struct field *field = pictures->field;
-    struct jpeg_head head;
+    struct picture_head head;
     struct problem why;
     struct plan plan;
 
@@ -225,7 +225,7 @@ struct bare {
 
 static void decode_crop(struct jpeg_reader *jpeg, const struct file *file, const struct rect *part)
 {
-    struct jpeg_head head;
+    struct picture_head head;
     struct problem why;
     const uint8_t *row;
 

@@ -196,8 +196,8 @@ static int describe_plan(const struct field *field, const struct row_key *key, c
                          size_t text_size)
 {
     static struct jpeg_reader *reader;
-    static const struct jpeg_limits limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
-    struct jpeg_head head;
+    static const struct picture_limits limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
+    struct picture_head head;
     struct plan plan;
     if (!reader && jpeg_reader_create(&reader, &limits) < 0)
         return -1;

@@ -150,12 +150,12 @@ static const struct recipe recipes[] = {
 };
 #define RECIPES (sizeof recipes / sizeof *recipes)
 
-static const struct jpeg_limits no_limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
+static const struct picture_limits no_limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
 
 static void check_crop(struct jpeg_reader *reader, const struct recipe *recipe, const struct file *file, const uint8_t *whole,
                        int width, int height, struct rect crop)
 {
-    struct jpeg_head head;
+    struct picture_head head;
     struct problem why = { "" };
     if (jpeg_reader_open(reader, file->bytes, file->size, &head, &why) < 0 ||
         jpeg_reader_crop(reader, crop.x, crop.y, crop.width, crop.height, &why) < 0)
@@ -200,22 +200,22 @@ static void test_crop_equals_whole(void **state)
 /* The widest pictures of one scan decode in the memory that is planned for them (jpeg.h), whatever their sampling. */
 static void test_widest(void **state)
 {
-    const struct jpeg_limits limits = { .max_pixels = UINT64_MAX, .max_kept = 1 };
+    const struct picture_limits limits = { .max_pixels = UINT64_MAX, .max_kept = 1 };
     void *memory = aligned_alloc(64, JPEG_READER_ROWS);
     struct jpeg_reader *reader;
     size_t kept = 0;
     assert_int_equal(jpeg_reader_create(&reader, &limits), 0);
     assert_non_null(memory);
     for (size_t r = 0; r < RECIPES; r++) {
-        struct file file = make_jpeg(&recipes[r], JPEG_READER_SIDE, 50, 60);
-        struct jpeg_head head;
+        struct file file = make_jpeg(&recipes[r], PICTURE_SIDE, 50, 60);
+        struct picture_head head;
         struct problem why = { "" };
         const uint8_t *row;
         jpeg_reader_memory(reader, memory, JPEG_READER_ROWS);
         int rc = jpeg_reader_open(reader, file.bytes, file.size, &head, &why);
         kept += rc == -EFBIG; /* of several scans: kept whole, in memory of its own size */
         if (rc == 0)
-            rc = jpeg_reader_crop(reader, 0, 0, JPEG_READER_SIDE, 50, &why);
+            rc = jpeg_reader_crop(reader, 0, 0, PICTURE_SIDE, 50, &why);
         for (int y = 0; y < 50 && rc == 0; y++)
             rc = jpeg_reader_row(reader, &row, &why);
         if (rc < 0 && rc != -EFBIG)

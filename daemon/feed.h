@@ -13,6 +13,7 @@
 #include "segment.h"
 #include "share.h"
 #include "slot.h"
+#include "tune.h"
 
 #define PF_COUNTER_feed(name) uint64_t name;
 #define PF_COUNTER_consumer(name)
@@ -97,7 +98,8 @@ struct feed {
     uint64_t window_rows, window_bad; /* bad.c: where the window in which bad rows are counted began */
     char first_errors[3][256];        /* "path: reason" */
     char failed[PF_FAILED_TEXT];      /* "": no */
-    bool failed_told;                 /* main thread: consumers were closed */
+    struct tune_log tuned;
+    bool failed_told; /* main thread: consumers were closed */
     struct feed_counters counters __attribute__((aligned(PF_LINE)));
     struct share share __attribute__((aligned(PF_LINE))); /* of the workers */
 };

@@ -296,7 +296,7 @@ static int on_stat(struct connection *connection, const struct pf_ctl_stat *requ
 
     if (!text_ends(request->feed, sizeof(request->feed)) || connection->stat_busy)
         return -EPROTO;
-    if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_JOBS)
+    if (request->what < PF_STAT_DAEMON || request->what > PF_STAT_LAST)
         return connection_send_error(connection, -EOPNOTSUPP, "this pfeedd does not know what was asked for; is pfeedctl newer?");
     if (*request->feed && find_to_look(connection, request->feed, &feed, &sent) < 0)
         return sent;

@@ -304,6 +304,27 @@ static void about_errors(struct feed *feed, struct reply *reply)
     pthread_mutex_unlock(&feed->lock);
 }
 
+static void about_changes(struct feed *feed, struct reply *reply)
+{
+    const uint64_t last = tune_changes(feed);
+    struct tune_change change;
+
+    for (uint64_t n = last > TUNE_CHANGES ? last - TUNE_CHANGES + 1 : 1; n <= last; n++) {
+        struct pf_row_change *row = tune_change(feed, n, &change) ? next_row(reply) : NULL;
+
+        if (!row)
+            continue;
+        copy(row->feed, sizeof(row->feed), feed->config->name);
+        copy(row->what, sizeof(row->what), tune_word(change.what));
+        copy(row->why, sizeof(row->why), change.why);
+        row->number = change.number;
+        row->batch = change.batch;
+        row->ago_ns = (uint64_t)(feed_now_ns() - change.at_ns);
+        row->from = change.from;
+        row->to = change.to;
+    }
+}
+
 static size_t row_size(uint32_t what)
 {
     switch (what) {
@@ -317,6 +338,8 @@ static size_t row_size(uint32_t what)
         return sizeof(struct pf_row_consumer);
     case PF_STAT_JOBS:
         return sizeof(struct pf_row_job);
+    case PF_STAT_CHANGES:
+        return sizeof(struct pf_row_change);
     default:
         return sizeof(struct pf_row_error);
     }
@@ -339,6 +362,9 @@ static void about(struct feed *feed, uint32_t what, struct reply *reply)
         break;
     case PF_STAT_JOBS:
         about_jobs(feed, reply);
+        break;
+    case PF_STAT_CHANGES:
+        about_changes(feed, reply);
         break;
     }
 }

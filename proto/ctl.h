@@ -190,7 +190,9 @@ enum pf_stat_what {
     PF_STAT_SLOTS = 3,
     PF_STAT_CONSUMERS = 4,
     PF_STAT_ERRORS = 5,
-    PF_STAT_JOBS = 6
+    PF_STAT_JOBS = 6,
+    PF_STAT_CHANGES = 7,
+    PF_STAT_LAST = PF_STAT_CHANGES
 };
 
 struct pf_ctl_stat {
@@ -320,6 +322,16 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
     char where[256], reason[256];
     uint64_t id, epoch, count;
 };
+
+struct pf_row_change { /* PF_STAT_CHANGES: what the daemon has changed by itself, the last ones of each feed */
+    char feed[PF_FEED_NAME];
+    char what[16];   /* "slots", "workers", "read_depth" */
+    char why[256];   /* with the figures that it rests on */
+    uint64_t number; /* counts the feed's changes from 1 */
+    uint64_t batch;  /* slots that the feed had filled by then */
+    uint64_t ago_ns;
+    uint32_t from, to;
+};
 #undef PF_COUNTER
 #undef PF_COUNTER_feed
 #undef PF_COUNTER_consumer
@@ -330,6 +342,8 @@ PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 536, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
 PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 808, "pf_row_job");
+PF_STATIC_ASSERT(sizeof(struct pf_row_change) == 368, "pf_row_change");
+PF_PIN(pf_row_change, number, 336);
 PF_PIN(pf_row_job, state, 128);
 PF_PIN(pf_row_job, seed, 664);
 PF_PIN(pf_row_job, uid, 768);
@@ -349,7 +363,8 @@ PF_PIN(pf_row_error, id, 576);
 
 #define PF_ROWS_FIT(type) ((PF_CTL_MAX - sizeof(struct pf_ctl_rows)) / sizeof(struct type))
 PF_STATIC_ASSERT(PF_ROWS_FIT(pf_row_daemon) >= 1 && PF_ROWS_FIT(pf_row_feed) >= 1 && PF_ROWS_FIT(pf_row_slot) >= 1 &&
-                     PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_job) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1,
+                     PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_job) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1 &&
+                     PF_ROWS_FIT(pf_row_change) >= 1,
                  "a row fits into a message");
 
 #endif

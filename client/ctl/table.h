@@ -43,7 +43,7 @@ struct table {
     size_t count;
 };
 
-#define TABLES 7 /* above every enum pf_stat_what */
+#define TABLES (PF_STAT_LAST + 1)
 
 /* How to show it: on what, and what was there the last time (--watch). */
 struct view {

@@ -231,6 +231,15 @@ const struct verb verbs[] = {
         .run = verb_rows,
     },
     {
+        .name = "tune",
+        .argument = "[FEED]",
+        .help = "what the daemon has changed by itself (slots, workers, read depth), and why",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_changes },
+        .run = verb_rows,
+    },
+    {
         .name = "errors",
         .argument = "[FEED]",
         .help = "bad samples by id, path and reason",

@@ -103,6 +103,16 @@ static const struct pf_row_consumer consumers[] = {
 static const struct pf_row_error errors[] = {
     { .feed = "images", .where = "n01/" NASTY ".jpg", .reason = "premature end", .id = 77, .epoch = 2, .count = 3 },
 };
+static const struct pf_row_change changes[] = {
+    { .feed = "images",
+      .what = "slots",
+      .why = "bursts" NASTY,
+      .number = 65,
+      .batch = 40,
+      .ago_ns = 3000000000,
+      .from = 6,
+      .to = 9 },
+};
 
 static const struct all {
     const void *rows;
@@ -110,7 +120,7 @@ static const struct all {
 } all[] = {
     [PF_STAT_DAEMON] = { &the_daemon, 1, sizeof(the_daemon) }, [PF_STAT_FEEDS] = { feeds, 2, sizeof(feeds[0]) },
     [PF_STAT_SLOTS] = { slots, 8, sizeof(slots[0]) },          [PF_STAT_CONSUMERS] = { consumers, 2, sizeof(consumers[0]) },
-    [PF_STAT_ERRORS] = { errors, 1, sizeof(errors[0]) },
+    [PF_STAT_ERRORS] = { errors, 1, sizeof(errors[0]) },       [PF_STAT_CHANGES] = { changes, 1, sizeof(changes[0]) },
 };
 
 /* Each row in a message of its own, as long as row_size says. */
@@ -270,9 +280,8 @@ static void test_columns(void)
     static const struct {
         const struct table *table;
         size_t reserved;
-    } tables[] = {
-        { &table_daemon, 0 }, { &table_feeds, 0 }, { &table_slots, 4 }, { &table_consumers, 0 }, { &table_errors, 0 }
-    };
+    } tables[] = { { &table_daemon, 0 },    { &table_feeds, 0 },  { &table_slots, 4 },
+                   { &table_consumers, 0 }, { &table_errors, 0 }, { &table_changes, 0 } };
 
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         size_t bytes = tables[t].reserved;
@@ -375,6 +384,14 @@ static void test_sound(void)
           "'running'" },
         { { "errors" }, 1, "n01/a\"b\\c????[31m?\xc3\xa9??.jpg", NULL, NULL },
         { { "errors", "--json" }, 1, NULL, NULL, "d['errors'][0]['id'] == 77 and d['errors'][0]['count'] == 3" },
+        { { "tune" }, 0, "slots     6   9  bursts", NULL, NULL },
+        { { "tune", "--json" },
+          0,
+          NULL,
+          NULL,
+          "d['schema_version'] == 1 and [(c['feed'], c['what'], c['from'], c['to'], c['number'], c['batch'], c['ago_ns']) for c "
+          "in "
+          "d['changes']] == [('images', 'slots', 6, 9, 65, 40, 3000000000)] and d['changes'][0]['why'].startswith('bursts')" },
         { { "stop" }, 0, "has stopped", NULL, NULL }, { { "stop", "--json", "--watch" }, 0, NULL, NULL, "d['stopped'] is True" });
     EXPECT_ALL(
         larger, NULL, { { "feeds", "--json" }, 1, NULL, NULL, "d['feeds'][0]['batch'] == 256 and 'failed' in d['feeds'][0]" },
@@ -383,7 +400,8 @@ static void test_sound(void)
         smaller, NULL,
         { { "feeds", "--json" }, 0, NULL, NULL, "d['feeds'][0]['source'] == 'directory' and d['feeds'][0]['batch'] == 0" });
     EXPECT_ALL(empty, NULL, { { "errors" }, 0, "no bad samples", NULL, NULL },
-               { { "errors", "--json" }, 0, NULL, NULL, "d['errors'] == []" }, { { "status" }, 1, NULL, "instead of one", NULL },
+               { { "errors", "--json" }, 0, NULL, NULL, "d['errors'] == []" },
+               { { "tune" }, 0, "nothing was changed", NULL, NULL }, { { "status" }, 1, NULL, "instead of one", NULL },
                { { "consumers", "x" }, 1, NULL, "no feed 'x'", NULL });
 }
 

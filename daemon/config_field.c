@@ -8,7 +8,7 @@
 #include "config_feed.h"
 #include "config_table.h"
 #include "decode/decode.h"
-#include "transform/transform.h"
+#include "transform/chain.h"
 
 #define DEFAULT_DECODER "raw"
 
@@ -126,7 +126,7 @@ static void check_transforms(struct reader *reader, const struct config_field *f
         const struct transform_use *use = &field->field.transforms[i];
         struct config_mark mark = field->transform_mark[i], key = { .line = 0 };
         struct problem why;
-        if (use->ops->check(use->params, &size, &why) == 0)
+        if (chain_check(use, &size, &why) == 0)
             continue;
         if (why.key && why.want < 0)
             key = config_mark_of(use->ops->settings, field->transform_marks[i], why.key);

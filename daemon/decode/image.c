@@ -7,7 +7,7 @@
 
 #include "decode/decode.h"
 #include "decode/picture.h"
-#include "transform/kernel.h"
+#include "transform/chain.h"
 
 _Static_assert(PICTURE_SIDE <= KERNEL_SIDE, "the kernel takes whatever is decoded");
 
@@ -27,24 +27,9 @@ static const struct setting settings[] = {
 };
 
 struct image_state {
-    struct kernel *kernel;
+    struct chain *chain;
     void *readers[]; /* one of each of picture_kinds */
 };
-
-static int check_transforms(const struct field *field, struct plan_size *size, struct problem *why)
-{
-    for (uint32_t i = 0; i < field->n_transforms; i++) {
-        const struct transform_use *use = &field->transforms[i];
-        const int error = use->ops->check(use->params, size, why);
-        if (error)
-            return error;
-    }
-    if (!size->width || !size->height)
-        return problem_set(why, -EINVAL,
-                           "the rows would have no fixed size; end with a transform that gives one, such as "
-                           "center_crop: { size: 224 } or random_resized_crop: { size: 224 }");
-    return 0;
-}
 
 static int check_dtype(const struct field *field, struct problem *why)
 {
@@ -63,7 +48,7 @@ static int image_prepare(struct field *field, const struct sample_part *part, st
     if (field->dtype == DTYPES)
         field->dtype = DTYPE_U8;
     struct plan_size size = { .whole_numbers = field->dtype == DTYPE_U8, .std = { 1, 1, 1 } };
-    int error = problem_about(why, "transforms", -1, check_transforms(field, &size, why));
+    int error = problem_about(why, "transforms", -1, chain_check_all(field, &size, why));
     if (!error)
         error = problem_about(why, "dtype", -1, check_dtype(field, why));
     if (error)
@@ -80,16 +65,15 @@ static int image_prepare(struct field *field, const struct sample_part *part, st
     return 0;
 }
 
-static void image_size(const struct field *field, int32_t *width, int32_t *height)
+static struct chain_shape shape_of(const struct field *field)
 {
-    const int64_t *first = field->shape + (field->layout == LAYOUT_CHW ? 1 : 0);
-    *height = (int32_t)first[0];
-    *width = (int32_t)first[1];
-}
-
-static uint64_t swap_pixels(const struct image_params *params)
-{
-    return params->orientation ? (uint64_t)params->max_pixels : 0;
+    const struct image_params *params = field->decode_params;
+    const int64_t *sides = field->shape + (field->layout == LAYOUT_CHW ? 1 : 0);
+    return (struct chain_shape){ .width = (int32_t)sides[1],
+                                 .height = (int32_t)sides[0],
+                                 .dtype = field->dtype,
+                                 .layout = field->layout,
+                                 .swap_pixels = params->orientation ? (uint64_t)params->max_pixels : 0 };
 }
 
 static struct picture_limits limits_of(const struct image_params *params)
@@ -107,9 +91,8 @@ static size_t n_kinds(void)
 
 static size_t image_worker_bytes(const struct field *field)
 {
-    int32_t width, height;
-    image_size(field, &width, &height);
-    size_t sum = sizeof(struct image_state) + kernel_bytes(width, height, swap_pixels(field->decode_params));
+    const struct chain_shape shape = shape_of(field);
+    size_t sum = sizeof(struct image_state) + chain_bytes(field, &shape);
     for (size_t k = 0; picture_kinds[k]; k++)
         sum += sizeof(void *) + picture_kinds[k]->reader_bytes();
     return sum;
@@ -133,7 +116,7 @@ static void image_worker_close(void *state)
         return;
     for (size_t k = 0; picture_kinds[k]; k++)
         picture_kinds[k]->destroy(image->readers[k]);
-    kernel_destroy(image->kernel);
+    chain_destroy(image->chain);
     free(image);
 }
 
@@ -141,8 +124,7 @@ static int image_worker_open(void **state, const struct field *field)
 {
     const struct image_params *params = field->decode_params;
     const struct picture_limits limits = limits_of(params);
-    int32_t width, height;
-    image_size(field, &width, &height);
+    const struct chain_shape shape = shape_of(field);
     struct image_state *image = calloc(1, sizeof *image + n_kinds() * sizeof *image->readers);
     if (!image)
         return -ENOMEM;
@@ -150,25 +132,12 @@ static int image_worker_open(void **state, const struct field *field)
     for (size_t k = 0; picture_kinds[k] && !error; k++)
         error = picture_kinds[k]->create(&image->readers[k], &limits);
     if (!error)
-        error = kernel_create(&image->kernel, NULL, width, height, field->dtype, field->layout, swap_pixels(params));
+        error = chain_create(&image->chain, field, &shape);
     if (error) {
         image_worker_close(image);
         return error;
     }
     *state = image;
-    return 0;
-}
-
-static int make_plan(const struct field *field, const struct row_key *key, struct plan *plan, struct problem *why)
-{
-    for (uint32_t i = 0; i < field->n_transforms; i++) {
-        const struct transform_use *use = &field->transforms[i];
-        struct draw draw;
-        draw_init(&draw, key, use->ops->name, use->ordinal);
-        const int error = use->ops->plan(use->params, &draw, plan, why);
-        if (error)
-            return error;
-    }
     return 0;
 }
 
@@ -216,10 +185,7 @@ static int plan_picture(struct image_state *image, const struct field *field, co
     const struct image_params *params = field->decode_params;
     const struct kernel_turn turn = kernel_turns[params->orientation ? orientation_of(job, value) : 1];
     const int32_t width = job->head.width, height = job->head.height;
-    struct plan plan;
-    plan_init(&plan, turn.swap ? height : width, turn.swap ? width : height);
-    const int error = make_plan(field, key, &plan, why);
-    return error ? error : kernel_plan(image->kernel, &plan, turn, &job->stored, why);
+    return chain_plan(image->chain, field, key, turn.swap ? height : width, turn.swap ? width : height, turn, &job->stored, why);
 }
 
 static int image_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
@@ -241,7 +207,7 @@ static int image_row(void *state, void *codec, const struct field *field, const 
     if (!error)
         error = job.ops->crop(job.reader, &job.stored, why);
     if (!error)
-        error = kernel_run(image->kernel, next_row, &job, row, why);
+        error = chain_run(image->chain, next_row, &job, row, why);
     job.ops->close(job.reader);
     return error;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* center_crop: the middle of the picture. Nothing is padded: a picture that is smaller is a bad sample, since torchvision's
- * black borders are rarely what was meant. Called by decode/image.c on workers; check on the main thread. */
+ * black borders are rarely what was meant. Called by chain.c, on workers; check on the main thread. */
 #include <errno.h>
 
 #include "transform/transform.h"

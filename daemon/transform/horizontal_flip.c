@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* horizontal_flip: left and right exchanged, now and then. Called by decode/image.c on workers. */
+/* horizontal_flip: left and right exchanged, now and then. Called by chain.c, on workers. */
 #include "transform/transform.h"
 
 struct horizontal_flip_params {
@@ -29,6 +29,7 @@ static int horizontal_flip_plan(const void *params, struct draw *draw, struct pl
 const struct transform_ops transform_horizontal_flip = {
     .name = "horizontal_flip",
     .help = "exchanges left and right with probability `p` (torchvision's RandomHorizontalFlip)",
+    .stage = TRANSFORM_MIRROR,
     .settings = settings,
     .params_size = sizeof(struct horizontal_flip_params),
     .check = horizontal_flip_check,

@@ -14,7 +14,8 @@
 
 /* The resampling along one axis of the upright picture. */
 struct axis {
-    uint32_t n;              /* results */
+    uint32_t n;              /* results that have inputs; the others, of a padded picture, are filled */
+    uint32_t before;         /* of the filled ones, those before the first of n */
     int32_t *first, *count;  /* inputs of each result; in the end counted from `from` */
     float *weights;          /* `stride` apart */
     uint32_t stride, widest; /* widest: the largest count */
@@ -32,11 +33,13 @@ struct kernel {
     int16_t *fixed;
     struct kernel_taps taps;
     struct kernel_turn turn;
-    bool flip_x, flip_y;
+    bool flip_x, flip_y, padded;
+    uint8_t fill[3];
     float mean[3], std[3]; /* what scale and bias were made from */
     float *scale, *bias;   /* of each value of one `down`: planes of max(width, height), then one interleaved row */
     float *ring;           /* rows after `across`; of swapped pictures: stored rows, as bytes */
-    uint32_t ring_rows;
+    size_t ring_bytes;
+    uint32_t ring_rows, rows_most;
     const float **rows; /* of one sum */
     int32_t *sums;      /* swapped pictures: one column, before and after it is made float */
     float *column;
@@ -88,8 +91,28 @@ static int32_t weigh(double *w, int32_t in, int32_t scaled, int32_t i, enum filt
     return high - low;
 }
 
-static void axis_plan(struct axis *axis, double *scratch, int32_t in, int32_t scaled, int32_t window, enum filter filter,
-                      bool antialias)
+/* Result i is the input that lies under its middle: steps are added up one by one, as Pillow does, so that what falls between
+ * two inputs rounds as there. */
+static void axis_nearest(struct axis *axis, int32_t in, int32_t scaled, int32_t window)
+{
+    const double ratio = (double)in / scaled;
+    double centre = ratio * 0.5;
+    axis->stride = axis->widest = 1;
+    for (int32_t i = 0; i < window; i++)
+        centre += ratio;
+    for (uint32_t i = 0; i < axis->n; i++, centre += ratio) {
+        axis->first[i] = centre < in - 1 ? (int32_t)centre : in - 1;
+        axis->count[i] = 1;
+        axis->weights[i] = 1;
+    }
+    axis->from = axis->first[0];
+    axis->length = axis->first[axis->n - 1] + 1 - axis->from;
+    for (uint32_t i = 0; i < axis->n; i++)
+        axis->first[i] -= axis->from;
+}
+
+static void axis_weigh(struct axis *axis, double *scratch, int32_t in, int32_t scaled, int32_t window, enum filter filter,
+                       bool antialias)
 {
     const double ratio = (double)in / scaled, stretch = antialias && ratio > 1 ? ratio : 1;
     axis->stride = (uint32_t)(2 * (int64_t)ceil(filter_support(filter, stretch)) + 2);
@@ -114,6 +137,25 @@ static void axis_plan(struct axis *axis, double *scratch, int32_t in, int32_t sc
     axis->length = high - low;
     for (uint32_t i = 0; i < axis->n; i++)
         axis->first[i] -= low;
+}
+
+/* The results from `window` on, `room` of them, as far as they are among the n that are shown from `shown` on. Where none is, the
+ * first input is taken, and nothing is made of it. */
+static void axis_plan(struct axis *axis, double *scratch, const struct plan *plan, int32_t in, int32_t scaled, int32_t window,
+                      int32_t room, int32_t shown, int32_t n)
+{
+    const int32_t low = window > shown ? window : shown, high = window + room < shown + n ? window + room : shown + n;
+    axis->n = high > low ? (uint32_t)(high - low) : 0;
+    axis->before = axis->n ? (uint32_t)(low - window) : 0;
+    if (axis->n == 0) {
+        axis->stride = axis->widest = 1;
+        axis->from = 0;
+        axis->length = 1;
+    } else if (plan->filter == FILTER_NEAREST) {
+        axis_nearest(axis, in, scaled, low);
+    } else {
+        axis_weigh(axis, scratch, in, scaled, low, plan->filter, plan->antialias);
+    }
 }
 
 /* Fixed-point weights that sum to exactly 2^bits: each is the difference of two rounded partial sums. */
@@ -184,11 +226,22 @@ static void values_plan(struct kernel *kernel, const struct plan *plan)
 int kernel_plan(struct kernel *kernel, const struct plan *plan, struct kernel_turn turn, struct rect *stored, struct problem *why)
 {
     assert(plan->window.width == kernel->width && plan->window.height == kernel->height);
+    assert(plan->padded ||
+           (plan->window.x >= 0 && plan->window.y >= 0 && plan->window.x + plan->window.width <= plan->scaled_width &&
+            plan->window.y + plan->window.height <= plan->scaled_height));
     if (plan->width > KERNEL_SIDE || plan->height > KERNEL_SIDE)
         return problem_set(why, -EFBIG, "a picture of %d x %d is too large", plan->width, plan->height);
     const struct rect *crop = &plan->crop;
-    axis_plan(&kernel->x, kernel->scratch, crop->width, plan->scaled_width, plan->window.x, plan->filter, plan->antialias);
-    axis_plan(&kernel->y, kernel->scratch, crop->height, plan->scaled_height, plan->window.y, plan->filter, plan->antialias);
+    const struct rect *window = &plan->window, all = { 0, 0, plan->scaled_width, plan->scaled_height };
+    const struct rect *shown = plan->padded ? &plan->shown : &all;
+    axis_plan(&kernel->x, kernel->scratch, plan, crop->width, plan->scaled_width, window->x, kernel->width, shown->x,
+              shown->width);
+    axis_plan(&kernel->y, kernel->scratch, plan, crop->height, plan->scaled_height, window->y, kernel->height, shown->y,
+              shown->height);
+    if (kernel->x.n == 0 || kernel->y.n == 0)
+        kernel->x.n = kernel->y.n = 0;
+    kernel->padded = kernel->x.n < (uint32_t)kernel->width || kernel->y.n < (uint32_t)kernel->height;
+    memcpy(kernel->fill, plan->fill, sizeof kernel->fill);
     kernel->turn = turn;
     kernel->flip_x = plan->flip_x;
     kernel->flip_y = plan->flip_y;
@@ -199,6 +252,12 @@ int kernel_plan(struct kernel *kernel, const struct plan *plan, struct kernel_tu
         kernel->y.weights[i] *= unit;
     values_plan(kernel, plan);
     kernel->ring_rows = turn.swap ? kernel->x.widest : kernel->y.widest;
+
+    /* Only a window that passes the resized picture can be larger than that, and so ask for more. */
+    const size_t row_bytes = turn.swap ? (size_t)kernel->y.length * 3 : (size_t)kernel->width * 3 * sizeof(float);
+    if (kernel->ring_rows * row_bytes > kernel->ring_bytes || (!turn.swap && kernel->ring_rows > kernel->rows_most))
+        return problem_set(why, -EFBIG, "a picture of %d x %d is reduced too far, to %d x %d, before it is padded", plan->width,
+                           plan->height, plan->scaled_width, plan->scaled_height);
 
     const int32_t x = crop->x + kernel->x.from, y = crop->y + kernel->y.from;
     *stored = turn.swap ? (struct rect){ y, x, kernel->y.length, kernel->x.length }
@@ -243,24 +302,48 @@ static void emit_row(struct kernel *kernel, uint32_t i, uint8_t *out)
 {
     const struct axis *axis = &kernel->y;
     const size_t width = (size_t)kernel->width, height = (size_t)kernel->height, bytes = dtype_table[kernel->dtype].size;
-    const size_t plane = width > height ? width : height, row = kernel->flip_y ? height - 1 - i : i;
+    const size_t plane = width > height ? width : height, high = axis->before + i,
+                 row = kernel->flip_y ? height - 1 - high : high;
+    const size_t wide = kernel->x.n, left = kernel->flip_x ? width - wide - kernel->x.before : kernel->x.before;
     const uint32_t n = (uint32_t)axis->count[i];
     for (uint32_t t = 0; t < n; t++)
         kernel->rows[t] = kernel->ring + ((uint32_t)axis->first[i] + t) % kernel->ring_rows * width * 3;
     struct kernel_sum sum = { .rows = kernel->rows, .weights = axis->weights + (size_t)i * axis->stride, .taps = n };
     if (kernel->layout == LAYOUT_HWC) {
-        sum.n = width * 3;
+        sum.n = wide * 3;
         sum.scale = kernel->scale + 3 * plane;
         sum.bias = kernel->bias + 3 * plane;
-        kernel->ops->down(&sum, kernel->dtype, out + row * width * 3 * bytes);
+        kernel->ops->down(&sum, kernel->dtype, out + (row * width + left) * 3 * bytes);
         return;
     }
-    sum.n = width;
+    sum.n = wide;
     for (size_t c = 0; c < 3; c++) {
         sum.offset = c * width;
         sum.scale = kernel->scale + c * plane;
         sum.bias = kernel->bias + c * plane;
-        kernel->ops->down(&sum, kernel->dtype, out + (c * height + row) * width * bytes);
+        kernel->ops->down(&sum, kernel->dtype, out + ((c * height + row) * width + left) * bytes);
+    }
+}
+
+/* All of a padded picture's result, before what is not padding is written over it. The ring holds no row yet. */
+static void emit_fill(struct kernel *kernel, uint8_t *out)
+{
+    const size_t width = (size_t)kernel->width, height = (size_t)kernel->height, bytes = dtype_table[kernel->dtype].size;
+    const size_t plane = width > height ? width : height, planes = kernel->layout == LAYOUT_HWC ? 1 : 3, n = width * 3 / planes;
+    for (size_t c = 0; c < planes; c++) {
+        uint8_t *first = out + c * height * n * bytes;
+        for (size_t i = 0; i < n; i++)
+            kernel->ring[i] = kernel->fill[planes == 1 ? i % 3 : c];
+        kernel->rows[0] = kernel->ring;
+        const struct kernel_sum sum = { .rows = kernel->rows,
+                                        .weights = &(const float){ 1 },
+                                        .taps = 1,
+                                        .n = n,
+                                        .scale = kernel->scale + (planes == 1 ? 3 : c) * plane,
+                                        .bias = kernel->bias + (planes == 1 ? 3 : c) * plane };
+        kernel->ops->down(&sum, kernel->dtype, first);
+        for (size_t row = 1; row < height; row++)
+            memcpy(first + row * n * bytes, first, n * bytes);
     }
 }
 
@@ -304,11 +387,12 @@ static void emit_column(struct kernel *kernel, uint32_t i, uint8_t *out)
         const int32_t positive = kernel->sums[k] > 0 ? kernel->sums[k] : 0;
         kernel->sums[k] = positive < kernel->taps.most ? positive : kernel->taps.most;
     }
-    const size_t to = kernel->flip_x ? width - 1 - i : i;
+    const size_t across = x->before + i, to = kernel->flip_x ? width - 1 - across : across;
+    const size_t high = y->n, top = kernel->flip_y ? height - high - y->before : y->before;
     float *values = kernel->column;
     uint8_t *made = (uint8_t *)(values + height);
     for (size_t c = 0; c < 3; c++) {
-        for (size_t row = 0; row < height; row++) {
+        for (size_t row = 0; row < high; row++) {
             const float *w = y->weights + row * y->stride;
             float v = 0;
             for (int32_t t = 0; t < y->count[row]; t++) {
@@ -316,18 +400,19 @@ static void emit_column(struct kernel *kernel, uint32_t i, uint8_t *out)
                 const float term = w[t] * (float)kernel->sums[(size_t)k * 3 + c];
                 v = t ? v + term : term;
             }
-            values[kernel->flip_y ? height - 1 - row : row] = v;
+            values[kernel->flip_y ? high - 1 - row : row] = v;
         }
         kernel->rows[0] = values;
         const struct kernel_sum sum = { .rows = kernel->rows,
                                         .weights = &(const float){ 1 },
                                         .taps = 1,
-                                        .n = height,
+                                        .n = high,
                                         .scale = kernel->scale + c * plane,
                                         .bias = kernel->bias + c * plane };
         kernel->ops->down(&sum, kernel->dtype, made);
-        for (size_t row = 0; row < height; row++) {
-            const size_t at = kernel->layout == LAYOUT_HWC ? (row * width + to) * 3 + c : (c * height + row) * width + to;
+        for (size_t row = 0; row < high; row++) {
+            const size_t at =
+                kernel->layout == LAYOUT_HWC ? ((top + row) * width + to) * 3 + c : (c * height + top + row) * width + to;
             memcpy(out + at * bytes, made + row * bytes, bytes);
         }
     }
@@ -354,11 +439,13 @@ static int run_swapped(struct kernel *kernel, next_row *next, void *from, uint8_
 
 int kernel_run(struct kernel *kernel, next_row *next, void *from, void *out, struct problem *why)
 {
+    if (kernel->padded)
+        emit_fill(kernel, out);
     return kernel->turn.swap ? run_swapped(kernel, next, from, out, why) : run_upright(kernel, next, from, out, why);
 }
 
 /* Bounds: a result has at most 4 * in / scaled + 6 taps (bicubic reaches twice the ratio to either side), and scaled is at
- * least the axis's n. */
+ * least the axis's n; where nothing is padded, at least the kernel's width or height. */
 static size_t taps_total(int32_t n)
 {
     return 4 * (size_t)KERNEL_SIDE + 8 * (size_t)n;
@@ -436,8 +523,8 @@ int kernel_create(struct kernel **out, const struct kernel_ops *ops, int32_t wid
     kernel->height = height;
     kernel->dtype = dtype;
     kernel->layout = layout;
-    kernel->x.n = (uint32_t)width;
-    kernel->y.n = (uint32_t)height;
+    kernel->ring_bytes = ring_bytes(width, height, swap_pixels);
+    kernel->rows_most = (uint32_t)taps_most(height);
     if (!each_part(kernel, width, height, swap_pixels)) {
         kernel_destroy(kernel);
         return -ENOMEM;

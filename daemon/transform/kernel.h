@@ -5,7 +5,8 @@
  *
  * The arithmetic, which every variant must repeat bit by bit:
  *   weights  as Pillow's and torchvision's (antialiased: the filter is stretched when reducing; the picture's edge cuts the
- *            filter off and the rest is made to sum to one; bicubic has a = -0.5), computed in double;
+ *            filter off and the rest is made to sum to one; bicubic has a = -0.5), computed in double; nearest: a weight of one
+ *            for the input under the result's middle;
  *   across   int16 weights of 14 to 22 fractional bits, as many as fit, summing exactly to one; the sum over the taps is an
  *            int32, exact in any order, clamped to 0..255 (where bicubic passes them; Pillow and torchvision clamp here, too)
  *            and made a float (round to nearest, ties to even);
@@ -13,6 +14,7 @@
  *            rounded, never fused: fma is not in the baseline of x86-64, where fmaf() is a call for each tap;
  *   convert  v = sum > 0 ? sum : 0; v = v < 255 ? v : 255; v = v * scale; v = v + bias; uint8: truncate(v + 0.5);
  *            float16 and bfloat16: to nearest, ties to even (half.h).
+ * Results that a window has beyond the resized picture are its fill, through `convert`.
  * Without rounding between the passes it stays within 0.1 of 255 steps of the exact result. */
 #ifndef PFEED_TRANSFORM_KERNEL_H
 #define PFEED_TRANSFORM_KERNEL_H

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* normalize: (value - mean) / std of each channel, values being 0..1. Called by decode/image.c on workers; check on the main
- * thread. */
+/* normalize: (value - mean) / std of each channel, values being 0..1. Called by chain.c, on workers; check on the main thread. */
 #include <errno.h>
 
 #include "transform/transform.h"
@@ -68,6 +67,7 @@ static int normalize_plan(const void *params, struct draw *draw, struct plan *pl
 const struct transform_ops transform_normalize = {
     .name = "normalize",
     .help = "(value - mean) / std of each channel; values are 0..1 before it (torchvision's Normalize)",
+    .stage = TRANSFORM_VALUE,
     .settings = settings,
     .params_size = sizeof(struct normalize_params),
     .check = normalize_check,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* random_resized_crop: a random part of the picture, resized. Called by decode/image.c on workers; check on the main thread. */
+/* random_resized_crop: a random part of the picture, resized. Called by chain.c, on workers; check on the main thread. */
 #include <errno.h>
 #include <math.h>
 
@@ -21,8 +21,8 @@ static const struct setting settings[] = {
       "smallest and largest share of the picture's area" },
     { "ratio", SETTING_FLOATS, offsetof(struct random_resized_crop_params, ratio), "[0.75, 1.3333333333333333]", 0.01, 100, NULL,
       "smallest and largest width / height of the part" },
-    { "interpolation", SETTING_CHOICE, offsetof(struct random_resized_crop_params, interpolation), "bilinear", 0, 0,
-      "bilinear|bicubic", "filter" },
+    { "interpolation", SETTING_CHOICE, offsetof(struct random_resized_crop_params, interpolation), "bilinear", 0, 0, FILTER_WORDS,
+      "filter" },
     { "antialias", SETTING_BOOL, offsetof(struct random_resized_crop_params, antialias), "yes", 0, 0, NULL,
       "stretch the filter when reducing" },
     SETTINGS_END,
@@ -44,6 +44,8 @@ static int random_resized_crop_check(const void *params, struct plan_size *size,
     if (size->scaled)
         return problem_set(why, -EINVAL,
                            "random_resized_crop: the picture was resized before; keep only one of the transforms that resize");
+    if (size->padder)
+        return problem_set(why, -EINVAL, "random_resized_crop: %s before it pads; put the resize first", size->padder);
     if (p->size.n < 1 || p->size.n > 2)
         return problem_about(
             why, "size", -1,
@@ -94,8 +96,7 @@ static int random_resized_crop_plan(const void *params, struct draw *draw, struc
     const struct random_resized_crop_params *p = params;
     (void)why;
     plan_crop(plan, draw_part(p, draw, plan->window.width, plan->window.height));
-    plan_resize(plan, (int32_t)p->size.v[p->size.n - 1], (int32_t)p->size.v[0],
-                p->interpolation ? FILTER_BICUBIC : FILTER_BILINEAR, p->antialias);
+    plan_resize(plan, (int32_t)p->size.v[p->size.n - 1], (int32_t)p->size.v[0], (enum filter)p->interpolation, p->antialias);
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a kind of transform is: one file of this folder, one const struct transform_ops at its end named transform_<word>, one
- * word in daemon/meson.build. Transforms of pictures do not touch pixels: they write into a plan, drawn from the picture's
- * size alone, and one fused kernel (kernel.c) carries it out on the way from the decoder into the slot. */
+ * word in daemon/meson.build. All that is random about it is drawn into a plan, from the picture's size alone; chain.c then
+ * carries out the whole list. Where a picture's pixels go (crops, resizes, flips, padding) is left to the fused kernel
+ * (kernel.c), which does all of it on the way from the decoder into the slot. */
 #ifndef PFEED_TRANSFORM_H
 #define PFEED_TRANSFORM_H
 
@@ -9,7 +10,8 @@
 #include "sample.h"
 #include "setting.h"
 
-enum filter { FILTER_BILINEAR, FILTER_BICUBIC };
+enum filter { FILTER_BILINEAR, FILTER_BICUBIC, FILTER_NEAREST };
+#define FILTER_WORDS "bilinear|bicubic|nearest" /* of settings, in the order of the enum */
 
 /* What will be done to one picture. Rectangles are in pixels of the upright picture. */
 struct plan {
@@ -18,17 +20,33 @@ struct plan {
     int32_t scaled_width, scaled_height; /* the crop is resized to this; starts as the crop's size */
     bool scaled;                         /* a transform has set the above */
     struct rect window;                  /* of the resized picture: what comes out; starts as all of it */
-    bool flip_x, flip_y;                 /* of what comes out */
+    bool padded;                         /* there are the two below */
+    struct rect shown;                   /* of the resized picture: what of it is left in the window; the rest is `fill` */
+    uint8_t fill[3];
+    bool flip_x, flip_y; /* of what comes out */
     enum filter filter;
     bool antialias;
     bool normalize;
     float mean[3], std[3];
 };
 
+/* Where in the list a kind may stand: see chain_check (chain.h). */
+enum transform_stage {
+    TRANSFORM_PLACE,  /* moves pixels: crops, resizes */
+    TRANSFORM_MIRROR, /* flips: as much, but they may stand after TRANSFORM_COLOUR, too */
+    TRANSFORM_COLOUR, /* `pixels` */
+    TRANSFORM_VALUE,  /* normalize */
+    TRANSFORM_ROW,    /* `finish` */
+    TRANSFORM_STAGES
+};
+
 /* The size of what comes out, as far as it is known before any picture is seen (0: not known). */
 struct plan_size {
     int32_t width, height;
+    const char *last[TRANSFORM_STAGES]; /* names of the last transform of each stage so far; NULL: none; chain_check's */
     bool scaled, normalize;
+    const char *padder; /* who padded, NULL: nobody; with what */
+    uint8_t fill[3];
     bool whole_numbers; /* what comes out is uint8 */
     float mean[3], std[3];
 };
@@ -54,7 +72,7 @@ static inline void plan_crop(struct plan *plan, struct rect area)
         area.x = plan->window.width - area.x - area.width;
     if (plan->flip_y)
         area.y = plan->window.height - area.y - area.height;
-    if (plan->scaled) {
+    if (plan->scaled || plan->padded) {
         plan->window = (struct rect){ plan->window.x + area.x, plan->window.y + area.y, area.width, area.height };
         return;
     }
@@ -62,6 +80,29 @@ static inline void plan_crop(struct plan *plan, struct rect area)
     plan->window = (struct rect){ 0, 0, area.width, area.height };
     plan->scaled_width = area.width;
     plan->scaled_height = area.height;
+}
+
+/* What both have; its width or height is 0 where that is nothing. */
+static inline struct rect rect_meet(struct rect a, struct rect b)
+{
+    const int32_t x = a.x > b.x ? a.x : b.x, y = a.y > b.y ? a.y : b.y;
+    const int32_t right = a.x + a.width < b.x + b.width ? a.x + a.width : b.x + b.width;
+    const int32_t bottom = a.y + a.height < b.y + b.height ? a.y + a.height : b.y + b.height;
+    return (struct rect){ x, y, right > x ? right - x : 0, bottom > y ? bottom - y : 0 };
+}
+
+/* What comes out grows by so many pixels on each side, filled with one colour; flips drawn earlier are as in plan_crop. Not
+ * before a resize: check() refuses that (plan_size_pad). */
+static inline void plan_pad(struct plan *plan, int32_t left, int32_t top, int32_t right, int32_t bottom, const uint8_t fill[3])
+{
+    plan->shown = plan->padded ? rect_meet(plan->shown, plan->window) : plan->window; /* a crop may have cut some off */
+    plan->padded = true;
+    for (int c = 0; c < 3; c++)
+        plan->fill[c] = fill[c];
+    plan->window.x -= plan->flip_x ? right : left;
+    plan->window.y -= plan->flip_y ? bottom : top;
+    plan->window.width += left + right;
+    plan->window.height += top + bottom;
 }
 
 /* Once per plan: check() refuses a second transform that resizes. */
@@ -75,8 +116,13 @@ static inline void plan_resize(struct plan *plan, int32_t width, int32_t height,
     plan->antialias = antialias;
 }
 
+/* In check: the colour that `fill:` says (none: black), and that plan_pad may be called with it. */
+int plan_size_pad(struct plan_size *size, const char *name, const struct setting_ints *fill, struct problem *why);
+void plan_fill(const struct setting_ints *words, uint8_t fill[3]);
+
 struct transform_ops {
     const char *name, *help;
+    enum transform_stage stage;
     const struct setting *settings; /* ends with SETTINGS_END */
     size_t params_size;
     /* Main thread, at start: checks the params, follows the size. */

@@ -87,13 +87,17 @@ def recipes():
             yield "turned", name, scene(97, 66, 3, orientation), [half, "exif=" + exif(orientation, big)]
 
 
+def encode(mkjpeg, path, pixels, *words):
+    height, width, bands = pixels.shape
+    kind = {1: "grey", 3: "rgb", 4: "cmyk"}[bands]
+    subprocess.run([mkjpeg, path, str(width), str(height), kind, *words], input=pixels.tobytes(), check=True)
+
+
 def make(mkjpeg, folder):
     """Writes them; (set, name, path) of each."""
     pictures = []
     for number, (group, name, pixels, words) in enumerate(recipes()):
         path = os.path.join(folder, f"{number:03}.jpg")
-        height, width, bands = pixels.shape
-        kind = {1: "grey", 3: "rgb", 4: "cmyk"}[bands]
-        subprocess.run([mkjpeg, path, str(width), str(height), kind, *words], input=pixels.tobytes(), check=True)
+        encode(mkjpeg, path, pixels, *words)
         pictures.append((group, name, path))
     return pictures

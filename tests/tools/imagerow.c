@@ -16,7 +16,7 @@
 
 #include "decode/decode.h"
 #include "decode/jpeg.h"
-#include "transform/transform.h"
+#include "transform/chain.h"
 
 enum { WORDS_MAX = 3 + FIELD_TRANSFORMS, LINE_BYTES = 8192, RECIPES = 64, KEPT_BYTES = 128 << 20 /* of recipes kept open */ };
 
@@ -206,11 +206,8 @@ static int describe_plan(const struct field *field, const struct row_key *key, c
     jpeg_reader_close(reader);
     const bool swap = *(const bool *)field->decode_params && jpeg_reader_orientation(data, size) > 4;
     plan_init(&plan, swap ? head.height : head.width, swap ? head.width : head.height);
-    for (uint32_t i = 0; i < field->n_transforms; i++) {
-        struct draw draw;
-        draw_init(&draw, key, field->transforms[i].ops->name, field->transforms[i].ordinal);
-        field->transforms[i].ops->plan(field->transforms[i].params, &draw, &plan, NULL);
-    }
+    if (chain_draw(field, key, &plan, NULL) < 0)
+        return -1;
     snprintf(text, text_size, "picture %d %d crop %d %d %d %d scaled %d %d window %d %d %d %d flip %d", plan.width, plan.height,
              plan.crop.x, plan.crop.y, plan.crop.width, plan.crop.height, plan.scaled_width, plan.scaled_height, plan.window.x,
              plan.window.y, plan.window.width, plan.window.height, plan.flip_x);

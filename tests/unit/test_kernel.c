@@ -275,6 +275,21 @@ static void test_flips_layouts_dtypes(void **state)
     }
 }
 
+/* Pixels on each side, and then a part of that, which may have nothing of the picture. */
+static struct rect pad_and_crop(struct plan *plan, int32_t sides[4])
+{
+    struct rect area;
+    for (int i = 0; i < 4; i++)
+        sides[i] = below(3) ? (int32_t)below(20) : 0;
+    plan_pad(plan, sides[0], sides[1], sides[2], sides[3], (const uint8_t[]){ 10, 128, 255 });
+    area.width = 1 + (int32_t)below((uint32_t)plan->window.width);
+    area.height = 1 + (int32_t)below((uint32_t)plan->window.height);
+    area.x = (int32_t)below((uint32_t)(plan->window.width - area.width + 1));
+    area.y = (int32_t)below((uint32_t)(plan->window.height - area.height + 1));
+    plan_crop(plan, area);
+    return area;
+}
+
 static void test_turns(void **state)
 {
     static const enum dtype dtypes[] = { DTYPE_U8, DTYPE_F16, DTYPE_BF16, DTYPE_F32 };
@@ -283,6 +298,10 @@ static void test_turns(void **state)
         struct plan plan = random_plan(&p);
         const enum dtype dtype = dtypes[below(4)];
         const enum layout layout = below(2) ? LAYOUT_HWC : LAYOUT_CHW;
+        if (below(3) == 0)
+            plan.filter = FILTER_NEAREST;
+        if (below(2))
+            pad_and_crop(&plan, (int32_t[4]){ 0 });
         const size_t bytes = (size_t)plan.window.width * (size_t)plan.window.height * 3 * dtype_table[dtype].size;
         const struct kernel_turn turn = kernel_turns[1 + i % 8];
         plan.flip_x = below(2);
@@ -295,6 +314,89 @@ static void test_turns(void **state)
         free(expected);
         free(out);
         free(stored.pixels);
+        free(p.pixels);
+    }
+}
+
+/* What is not padding is as it is without; what is, is the fill; wherever flips were drawn. */
+static void test_padding(void **state)
+{
+    static const uint8_t fill[3] = { 10, 128, 255 };
+    int empty = 0;
+    for (int i = 0; i < 500; i++) {
+        struct picture p = picture_make(1 + (int32_t)below(60), 1 + (int32_t)below(60), i % 3);
+        struct plan plan = random_plan(&p), padded;
+        int32_t sides[4];
+        const enum layout layout = below(2) ? LAYOUT_HWC : LAYOUT_CHW;
+        plan.filter = (enum filter)below(3);
+        plan.flip_x = below(2);
+        plan.flip_y = below(2);
+        for (int c = 0; c < 3; c++)
+            plan.mean[c] = 0.1f * (float)(c + 3);
+        padded = plan;
+        const struct rect area = pad_and_crop(&padded, sides);
+        const size_t w = (size_t)plan.window.width, h = (size_t)plan.window.height, n = w * h * 3;
+        const size_t aw = (size_t)area.width, ah = (size_t)area.height, an = aw * ah * 3;
+        float *inner = malloc(n * sizeof *inner), *out = malloc(an * sizeof *out);
+        run(&p, &plan, kernel_turns[1], DTYPE_F32, layout, inner);
+        run(&p, &padded, kernel_turns[1], DTYPE_F32, layout, out);
+        bool any = false;
+        for (size_t c = 0; c < 3; c++)
+            for (size_t y = 0; y < ah; y++)
+                for (size_t x = 0; x < aw; x++) {
+                    const size_t ix = x + (size_t)(area.x - sides[0]), iy = y + (size_t)(area.y - sides[1]); /* wrap below 0 */
+                    const bool is_inner = ix < w && iy < h;
+                    const float v = out[place(c, y, x, ah, aw, layout)];
+                    any |= is_inner;
+                    if (is_inner)
+                        assert_true(fabsf(v - inner[place(c, iy, ix, h, w, layout)]) <
+                                    0.02f / 255); /* other weights fit less bits */
+                    else
+                        assert_true(fabsf(v - ((float)fill[c] / 255 - plan.mean[c])) < 1e-6f);
+                }
+        empty += !any;
+        free(inner);
+        free(out);
+        free(p.pixels);
+    }
+    assert_true(empty > 5);
+}
+
+/* The rows of a picture that is reduced to less than the room is bounded for. */
+static void test_padding_too_far(void **state)
+{
+    struct kernel *kernel;
+    struct plan plan;
+    struct rect stored;
+    struct problem why;
+    plan_init(&plan, 100, 65000);
+    plan_resize(&plan, 4, 4, FILTER_BICUBIC, true);
+    plan_pad(&plan, 2, 1000, 2, 1000, (const uint8_t[]){ 0, 0, 0 });
+    assert_int_equal(kernel_create(&kernel, NULL, 8, 2004, DTYPE_U8, LAYOUT_HWC, 0), 0);
+    assert_int_equal(kernel_plan(kernel, &plan, kernel_turns[1], &stored, &why), -EFBIG);
+    assert_non_null(strstr(why.text, "before it is padded"));
+    kernel_destroy(kernel);
+}
+
+static void test_nearest(void **state)
+{
+    for (int i = 0; i < 200; i++) {
+        struct picture p = picture_make(1 + (int32_t)below(99), 1 + (int32_t)below(99), 0);
+        const int32_t w = 1 + (int32_t)below(150), h = 1 + (int32_t)below(150);
+        uint8_t *out = malloc((size_t)w * (size_t)h * 3);
+        struct plan plan;
+        plan_init(&plan, p.width, p.height);
+        plan_resize(&plan, w, h, FILTER_NEAREST, below(2));
+        run(&p, &plan, kernel_turns[1], DTYPE_U8, LAYOUT_HWC, out);
+        for (int32_t y = 0; y < h; y++)
+            for (int32_t x = 0; x < w; x++) {
+                const int32_t from_x = (2 * x + 1) * p.width, from_y = (2 * y + 1) * p.height; /* halves, of 1 / w and 1 / h */
+                if (from_x % (2 * w) && from_y % (2 * h)) /* between two, it is as rounding has it */
+                    assert_memory_equal(
+                        out + ((size_t)y * (size_t)w + (size_t)x) * 3,
+                        p.pixels + ((size_t)(from_y / (2 * h)) * (size_t)p.width + (size_t)(from_x / (2 * w))) * 3, 3);
+            }
+        free(out);
         free(p.pixels);
     }
 }
@@ -483,6 +585,9 @@ int main(void)
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_flips_layouts_dtypes),
         cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_padding),
+        cmocka_unit_test(test_padding_too_far),
+        cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_half_rounding),
         cmocka_unit_test(test_random_resized_crop),
         cmocka_unit_test(test_resize_and_center_crop),

@@ -226,7 +226,8 @@ int budget_check(const struct budget_limits *limits, uint64_t bytes, uint64_t sh
 {
     if (bytes > limits->available)
         return problem_set(why, -ENOMEM,
-                           "%" PRIu64 " MiB are needed (arenas, workers, tables), and only %" PRIu64 " MiB are to be had (%s); "
+                           "%" PRIu64 " MiB are needed (arenas, caches, workers, tables), and only %" PRIu64
+                           " MiB are to be had (%s); "
                            "lower `daemon: memory` or `slots`",
                            budget_mib_up(bytes), limits->available >> 20, limits->available_from);
     if (kind == SEGMENT_POSIX && shared > limits->shm)

@@ -65,6 +65,17 @@ struct config_split {
     struct config_mark *marks, *part_marks;
 };
 
+struct config_cache { /* cache: */
+    bool given;
+    uint64_t encoded, decoded; /* bytes; 0: none */
+    bool reduces;              /* samples go through a reduced picture: `decoded` or `disk` is given */
+    int64_t side;              /* of that */
+    char *disk;                /* or NULL */
+    uint64_t disk_size;        /* bytes */
+    int64_t check_ms;
+    struct config_mark *marks, *decoded_marks;
+};
+
 struct config_field {
     struct field field;      /* name, from, decode and its params, transforms, dtype, layout; the rest is prepare's */
     struct source_want want; /* from, dtype, shape, length, stride */
@@ -109,6 +120,7 @@ struct config_feed {
     int64_t read_retry_ms;
     bool warm;
     struct config_access access;
+    struct config_cache cache;
     uint32_t n_fields;
     struct config_field *fields;
     /* One mark a row of the tables in config_table.c and of the source's; for --dump-config and for whoever blames a value. */

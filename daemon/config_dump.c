@@ -85,6 +85,20 @@ static void dump_split(const struct config_split *split, FILE *to)
     }
 }
 
+static void dump_cache(const struct config_cache *cache, FILE *to)
+{
+    for (const struct setting *row = config_cache_table; row->name; row++) {
+        const struct config_mark *mark = &cache->marks[row - config_cache_table];
+        if (row->type != SETTING_SECTION) {
+            dump_row(row, cache, mark, 6, to);
+        } else if (cache->reduces) {
+            fprintf(to, "      %s:", row->name);
+            print_mark(mark, to);
+            dump_table(config_decoded_table, cache, cache->decoded_marks, 8, to);
+        }
+    }
+}
+
 static void dump_feed_section(const struct config_feed *feed, const struct setting *row, FILE *to)
 {
     const struct config_mark *mark = &feed->marks[row - config_feed_table];
@@ -92,7 +106,10 @@ static void dump_feed_section(const struct config_feed *feed, const struct setti
         fputs("    # access: not given: group pfeed, root and the daemon's own user\n", to);
         return;
     }
-    fprintf(to, "    %s:%s", row->name, strcmp(row->name, "split") == 0 && !feed->split.given ? " {}" : "");
+    fprintf(to, "    %s:%s", row->name,
+            (strcmp(row->name, "split") == 0 && !feed->split.given) || (strcmp(row->name, "cache") == 0 && !feed->cache.given)
+                ? " {}"
+                : "");
     print_mark(mark, to);
     if (strcmp(row->name, "source") == 0) {
         dump_table(config_source_table, feed, feed->source_type_marks, 6, to);
@@ -102,6 +119,9 @@ static void dump_feed_section(const struct config_feed *feed, const struct setti
     } else if (strcmp(row->name, "split") == 0) {
         if (feed->split.given)
             dump_split(&feed->split, to);
+    } else if (strcmp(row->name, "cache") == 0) {
+        if (feed->cache.given)
+            dump_cache(&feed->cache, to);
     } else if (strcmp(row->name, "access") == 0) {
         dump_table(config_access_table, &feed->access, feed->access.marks, 6, to);
     } else {
@@ -149,6 +169,7 @@ void config_help(FILE *to)
         { "The file", config_top_table },     { "daemon:", config_daemon_table },
         { "A feed", config_feed_table },      { "split:", config_split_table },
         { "shuffle:", config_shuffle_table }, { "access:", config_access_table },
+        { "cache:", config_cache_table },     { "cache: decoded:", config_decoded_table },
         { "A field", config_field_table },    { "source: of any kind", config_source_table },
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {

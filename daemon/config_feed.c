@@ -127,6 +127,8 @@ static void nested_feed(struct reader *reader, struct reader_section *section, c
         feed->order_bad |= reader->config->n_errors != before;
     } else if (strcmp(row->name, "fields") == 0) {
         config_fields_read(reader, feed, value);
+    } else if (strcmp(row->name, "cache") == 0) {
+        config_cache_read(reader, feed, value);
     } else {
         read_access(reader, &feed->access, value, &feed->mark);
     }
@@ -166,6 +168,7 @@ void config_feed_release(struct config_feed *feed)
     setting_release(config_feed_table, feed);
     setting_release(config_shuffle_table, feed);
     config_split_release(&feed->split);
+    config_cache_release(&feed->cache);
     setting_release(config_access_table, &feed->access);
     free(feed->access.users);
     free(feed->access.groups);

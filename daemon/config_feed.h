@@ -15,6 +15,10 @@ void config_shuffle_read(struct reader *reader, struct config_feed *feed, yaml_n
 void config_split_read(struct reader *reader, struct config_feed *feed, yaml_node_t *node);
 void config_split_release(struct config_split *split);
 
+/* config_cache.c; likewise */
+void config_cache_read(struct reader *reader, struct config_feed *feed, yaml_node_t *node);
+void config_cache_release(struct config_cache *cache);
+
 /* config_field.c */
 void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map);
 void config_field_release(struct config_field *field);

@@ -7,6 +7,7 @@
 #define FEED(member)   offsetof(struct config_feed, member)
 #define FIELD(member)  offsetof(struct config_field, member)
 #define ACCESS(member) offsetof(struct config_access, member)
+#define CACHE(member)  offsetof(struct config_cache, member)
 #define SPLIT(member)  offsetof(struct config_split, member)
 #define ROWS_MAX       1048576
 #define ELEMENTS_MAX   2147483647 /* a dimension of a row */
@@ -100,7 +101,8 @@ const struct setting config_feed_table[] = {
     { "fields", SETTING_SECTION, 0, NULL, .help = "a map from each field's name to how its rows are made" },
     { "split", SETTING_SECTION, 0, "", .help = "the part of the samples that this feed has; not given: all" },
     { "access", SETTING_SECTION, 0, "", .help = "who may attach, beside root: users and groups; not given: group pfeed" },
-    { "cache", SETTING_LATER, 0, "", .help = "caches of encoded or decoded samples come later" },
+    { "cache", SETTING_SECTION, 0, "",
+      .help = "memory, or a file, that keeps samples for later epochs; feeds over one source share it" },
     SETTINGS_END,
 };
 
@@ -156,6 +158,28 @@ const struct setting config_field_table[] = {
       .help = "tokens in a row (source type tokens)" },
     { "stride", SETTING_INT, FIELD(want.stride), "auto", 1, ELEMENTS_MAX, .choices = "auto",
       .help = "tokens from one row's start to the next; auto: length" },
+    SETTINGS_END,
+};
+
+const struct setting config_cache_table[] = {
+    { "encoded", SETTING_SIZE, CACHE(encoded), "none", MEMORY_MIN, MEMORY_MAX, .choices = "none",
+      .help = "memory for samples as they are in their files", .print = SETTING_BESIDE },
+    { "decoded", SETTING_SECTION, 0, "", .help = "memory for pictures, decoded and reduced: a size, or a map of size and side" },
+    { "disk", SETTING_PATH, CACHE(disk), "", .help = "a file that keeps such reduced pictures, also from one start to the next",
+      .print = SETTING_BESIDE },
+    { "size", SETTING_SIZE, CACHE(disk_size), "none", MEMORY_MIN, MEMORY_MAX, .choices = "none",
+      .help = "how large that file may become", .print = SETTING_BESIDE },
+    { "check", SETTING_DURATION, CACHE(check_ms), "1m", 0, 24 * HOUR_MS,
+      .help = "how long a sample is used without a look whether its file has changed (size or time); 0: a look each time",
+      .print = SETTING_BESIDE },
+    SETTINGS_END,
+};
+
+const struct setting config_decoded_table[] = {
+    { "size", SETTING_SIZE, CACHE(decoded), "none", MEMORY_MIN, MEMORY_MAX, .choices = "none", .help = "memory for them",
+      .print = SETTING_BESIDE },
+    { "side", SETTING_INT, CACHE(side), "256", 16, 4096,
+      .help = "their shorter side in pixels; every picture of the feed is first reduced to it, whether it is kept or not" },
     SETTINGS_END,
 };
 

@@ -19,6 +19,8 @@ extern const struct setting config_source_table[];  /* into struct config_feed; 
 extern const struct setting config_shuffle_table[]; /* into struct config_feed */
 extern const struct setting config_split_table[];   /* into struct config_split; `parts` is a map of the user's own names */
 extern const struct setting config_field_table[];   /* into struct config_field */
+extern const struct setting config_cache_table[];   /* into struct config_cache */
+extern const struct setting config_decoded_table[]; /* into struct config_cache: `decoded` of it */
 extern const struct setting config_access_table[];  /* into struct config_access */
 
 #endif

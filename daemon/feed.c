@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cache/caches.h"
 #include "choose.h"
 #include "consumer.h"
 #include "group.h"
@@ -48,6 +49,7 @@ void feed_destroy(struct feed *feed)
     choose_free(&feed->order_params);
     segment_destroy(&feed->segment);
     feed_close_states(feed);
+    caches_leave(feed);
     free(feed->fields);
     if (feed->source)
         feed->config->source->close(feed->source);

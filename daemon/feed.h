@@ -41,6 +41,7 @@ struct slot_search { /* slot_obtain.c's own: the last one that found nothing */
 };
 
 struct workers;
+struct feed_caches;
 
 enum feed_state {
     FEED_OPENING, /* a chore lists its samples and makes its memory -> RUNNING */
@@ -78,8 +79,9 @@ struct feed {
     uint32_t slots_short;  /* n_planned - n_slots, as memory is short */
     uint32_t claim_rows;   /* rows that a worker claims at once */
     uint32_t n_workers;
-    void ***states; /* [worker][field]: the decoder's own */
-    uint64_t bytes; /* all of it, as the budget counts */
+    void ***states;             /* [worker][field]: the decoder's own */
+    uint64_t bytes;             /* all of it, as the budget counts; caches count by themselves */
+    struct feed_caches *caches; /* NULL: none; cache/caches.h */
 
     struct job *jobs;
     struct consumer *consumers; /* attached and quarantined ones */

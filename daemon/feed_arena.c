@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/caches.h"
 #include "choose.h"
 #include "decode/decode.h"
 #include "feed.h"
@@ -162,6 +163,8 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
     if (rc < 0)
         return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->order_params.n);
     rc = open_states(feed, n_workers, why);
+    if (rc == 0)
+        rc = caches_make(feed, why);
     if (rc < 0)
         return rc;
     feed->claim_rows = rows_at_once(feed);

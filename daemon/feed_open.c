@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/caches.h"
 #include "choose.h"
 #include "config_table.h"
 #include "decode/decode.h"
@@ -313,6 +314,51 @@ static void check_batch(struct opening *opening, const struct feed *feed)
                        (unsigned long long)feed->samples);
 }
 
+/* ---- caches --------------------------------------------------------------------------------------------------------- */
+
+static struct config_mark mark_of_cache(const struct config_feed *config, const char *key)
+{
+    struct config_mark mark = config_mark_of(config_cache_table, config->cache.marks, key ? key : "encoded");
+
+    return mark_or(mark, &config->mark);
+}
+
+/* One cache has one size. */
+static void compare_caches(struct opening *opening, const struct feed *feed)
+{
+    for (uint32_t f = 0; f < opening->config->n_feeds; f++) {
+        const struct feed *other = opening->feeds[f];
+        enum cache_kind kind = CACHE_ENCODED;
+        const uint64_t theirs = other && other != feed ? caches_differ(feed, other, &kind) : 0;
+        struct config_mark mark = mark_of_cache(feed->config, cache_kind_name(kind));
+
+        if (!theirs)
+            continue;
+        config_error(
+            opening->config, &mark,
+            "feed '%s': '%s' has another size (%.1f MiB) than that of feed '%s' (%.1f MiB), and they share one cache, as "
+            "they read the same samples; give both the same size",
+            feed->config->name, cache_kind_name(kind), (double)feed->caches->caches[kind]->store.size / (1 << 20),
+            other->config->name, (double)theirs / (1 << 20));
+        return;
+    }
+}
+
+static void declare_caches(struct opening *opening, struct feed *feed)
+{
+    struct problem why = { .key = NULL, .want = -1 };
+    struct config_mark mark;
+
+    if (!feed->fields || feed->config->bad)
+        return;
+    if (caches_declare(feed, &why) < 0) {
+        mark = mark_of_cache(feed->config, why.key);
+        config_error(opening->config, &mark, "feed '%s': '%s': %s", feed->config->name, why.key ? why.key : "cache", why.text);
+    } else {
+        compare_caches(opening, feed);
+    }
+}
+
 static struct feed *create(struct config *owner, const struct config_feed *config)
 {
     struct feed *feed = aligned_alloc(PF_LINE, sizeof(*feed));
@@ -374,6 +420,7 @@ static void open_one(struct opening *opening, uint32_t index)
     if (feed->fields)
         lay_out(feed);
     take_prints(opening, feed);
+    declare_caches(opening, feed);
     crash_judge(feed, rescanned(opening->env, config));
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "budget.h"
+#include "cache/caches.h"
 #include "consumer.h"
 
 #define AUTO_SLOTS  16
@@ -28,9 +29,14 @@ uint32_t memory_workers(const struct daemon *daemon)
 
 void memory_count(struct daemon *daemon)
 {
+    const uint32_t count = caches_count();
+    uint64_t declared = 0;
+
     daemon->used = workers_used(daemon->workers);
-    for (uint32_t f = 0; f < daemon->n_feeds; f++)
+    for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         daemon->used += daemon->feeds[f]->bytes;
+        caches_add(daemon->feeds[f], count, &daemon->used, &declared);
+    }
 }
 
 static bool is_new(const struct feed *feed)
@@ -39,8 +45,9 @@ static bool is_new(const struct feed *feed)
 }
 
 /* How many slots each new feed gets of the budget: what it says, else an equal share of what is left. fixed: what workers and
- * feeds that stay take of it. */
-static int share_budget(const struct daemon *daemon, struct memory_plan *plan, uint64_t fixed, struct problem *why)
+ * feeds that stay take of it, and caches of it, all of them. */
+static int share_budget(const struct daemon *daemon, struct memory_plan *plan, uint64_t fixed, uint64_t caches,
+                        struct problem *why)
 {
     const uint32_t n_workers = workers_count(daemon->workers), threads = workers_threads(daemon->workers);
     uint64_t need = fixed, left;
@@ -55,6 +62,14 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
         need += feed_bytes(plan->feeds[f], plan->slots[f], threads);
         n_auto += config->slots == 0;
     }
+    if (need > daemon->budget && caches > 0)
+        return problem_set(
+            why, -ENOMEM,
+            "the feeds need at least %llu MiB (caches %llu MiB, %u workers' scratch and feeds in use %llu MiB, the rest slots), "
+            "and "
+            "the budget is %llu MiB; raise `daemon: memory`, or lower the sizes in `cache`, `batch`, `slots` or `workers`",
+            (unsigned long long)budget_mib_up(need), (unsigned long long)budget_mib_up(caches), n_workers,
+            (unsigned long long)budget_mib_up(fixed - caches), (unsigned long long)(daemon->budget >> 20));
     if (need > daemon->budget)
         return problem_set(
             why, -ENOMEM,
@@ -193,9 +208,26 @@ static bool give_up_slot(struct memory_plan *plan)
     return true;
 }
 
+/* Caches that stay or are to be made, those that are to be made, and those that end. */
+static void sum_caches(const struct daemon *daemon, const struct memory_plan *plan, uint64_t *caches, uint64_t *made,
+                       uint64_t *freed)
+{
+    const uint32_t count = caches_count();
+    uint64_t there = 0, none = 0;
+
+    *made = 0;
+    for (uint32_t f = 0; f < plan->n_feeds; f++)
+        caches_add(plan->feeds[f], count, &there, made);
+    for (int ends = 0; ends < 2; ends++)
+        for (uint32_t f = 0; f < daemon->n_feeds; f++)
+            if ((memory_ends(plan, daemon->feeds[f]) && !daemon->feeds[f]->consumers) == ends)
+                caches_add(daemon->feeds[f], count, ends ? freed : &there, &none);
+    *caches = there + *made;
+}
+
 int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem *why)
 {
-    uint64_t fixed, more, bytes, shared, freed = 0;
+    uint64_t fixed, more, bytes, shared, caches, new_caches, freed = 0;
     struct budget_limits limits;
     uint32_t n_workers, given_up = 0;
     int rc;
@@ -212,7 +244,9 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
 
         *(memory_ends(plan, feed) && !feed->consumers ? &freed : &fixed) += feed->bytes;
     }
-    rc = share_budget(daemon, plan, fixed, why);
+    sum_caches(daemon, plan, &caches, &new_caches, &freed);
+    more += new_caches;
+    rc = share_budget(daemon, plan, fixed + caches, caches, why);
     if (rc == 0)
         rc = check_slots(daemon, plan, why);
     if (rc < 0)

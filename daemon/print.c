@@ -103,7 +103,7 @@ static int put_section(const struct config_feed *config, const struct setting *r
         return put_table(config_shuffle_table, config, SETTING_COUNTS, "shuffle ", to);
     /* The data's print, the recipe's, what print_chosen hashes, and none. Whoever adds a section says here what it is. */
     assert(strcmp(row->name, "source") == 0 || strcmp(row->name, "split") == 0 || strcmp(row->name, "fields") == 0 ||
-           strcmp(row->name, "access") == 0);
+           strcmp(row->name, "cache") == 0 || strcmp(row->name, "access") == 0);
     return 0;
 }
 

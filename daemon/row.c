@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "bad.h"
+#include "cache/caches.h"
+#include "cache/fetch.h"
 #include "decode/decode.h"
 #include "feed.h"
 #include "random.h"
@@ -98,27 +100,48 @@ static void show_read(struct row_reading *reading, uint64_t id, uint32_t part, i
     __atomic_store_n(&reading->since_ns, now_ns, __ATOMIC_RELEASE);
 }
 
+/* The bytes of field f's part: kept ones, or read; what they are to be kept by, then, in fetch. */
+static int get_part(const struct row_maker *maker, struct feed *feed, uint32_t f, uint64_t id, struct sample_value *value,
+                    struct fetch *fetch, struct problem *why)
+{
+    const struct cache_use *use = feed->caches ? &feed->caches->uses[f][CACHE_ENCODED] : NULL;
+    const uint32_t part = feed->fields[f].part;
+    const bool caching = use && use->cache;
+    int rc;
+
+    fetch->use = NULL;
+    if (caching && fetch_kept(feed, use, id, part, feed_now_ns(), value))
+        return 0;
+    if (caching)
+        fetch_begin(fetch, feed, use, id, part);
+    rc = read_part(maker, feed, id, part, value, why);
+    fetch_done(fetch);
+    if (rc >= 0)
+        FEED_ADD(feed, read_bytes, value->size);
+    return rc;
+}
+
 /* All fields of sample key->id into row `row` of the slot. */
 static int fill_fields(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row,
                        const struct row_key *key, struct problem *why)
 {
     struct sample_value value = { 0 };
+    struct fetch fetch = { .use = NULL };
     uint32_t have = UINT32_MAX; /* the part that value is of */
     int64_t start = feed_now_ns(), now, read_ns = 0, decode_ns = 0;
-    uint64_t bytes = 0;
     int rc = 0;
 
     for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
         const struct field *field = &feed->fields[f];
 
         if (field->part != have) {
+            fetch_keep(&fetch, feed, &value, start);
             show_read(maker->reading, key->id, field->part, start);
-            rc = read_part(maker, feed, key->id, field->part, &value, why);
+            rc = get_part(maker, feed, f, key->id, &value, &fetch, why);
             __atomic_store_n(&maker->reading->since_ns, 0, __ATOMIC_RELAXED);
             if (rc < 0)
                 break;
             have = field->part;
-            bytes += value.size;
             now = feed_now_ns();
             read_ns += now - start;
             start = now;
@@ -131,7 +154,8 @@ static int fill_fields(const struct row_maker *maker, struct feed *feed, struct 
     }
     FEED_ADD(feed, read_ns, (uint64_t)read_ns);
     FEED_ADD(feed, decode_ns, (uint64_t)decode_ns);
-    FEED_ADD(feed, read_bytes, bytes);
+    if (rc >= 0)
+        fetch_keep(&fetch, feed, &value, start);
     return rc;
 }
 

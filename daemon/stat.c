@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cache/caches.h"
 #include "config_table.h"
 #include "consumer.h"
 #include "group.h"
@@ -325,6 +326,29 @@ static void about_changes(struct feed *feed, struct reply *reply)
     }
 }
 
+/* Those of the feed that no feed before it has told of already, where all are asked for; all feeds that the peer may use are named. */
+static void about_caches(struct daemon *daemon, const struct peer *peer, uint32_t number, bool every, struct reply *reply)
+{
+    const struct feed *feed = daemon->feeds[number];
+
+    for (uint32_t k = 0; k < CACHE_KINDS; k++) {
+        struct pf_row_cache *row = NULL;
+        bool told = !caches_has(feed, feed, k);
+        size_t at = 0;
+
+        for (uint32_t f = 0; every && f < number && !told; f++)
+            told = caches_has(daemon->feeds[f], feed, k) && peer_may(daemon, peer, daemon->feeds[f]);
+        row = told ? NULL : next_row(reply);
+        if (!row)
+            continue;
+        caches_describe(feed, k, row);
+        for (uint32_t f = 0; f < daemon->n_feeds && at < sizeof(row->feeds); f++)
+            if (caches_has(daemon->feeds[f], feed, k) && peer_may(daemon, peer, daemon->feeds[f]))
+                at += (size_t)snprintf(row->feeds + at, sizeof(row->feeds) - at, "%s%s", at ? ", " : "",
+                                       daemon->feeds[f]->config->name);
+    }
+}
+
 static size_t row_size(uint32_t what)
 {
     switch (what) {
@@ -340,6 +364,8 @@ static size_t row_size(uint32_t what)
         return sizeof(struct pf_row_job);
     case PF_STAT_CHANGES:
         return sizeof(struct pf_row_change);
+    case PF_STAT_CACHES:
+        return sizeof(struct pf_row_cache);
     default:
         return sizeof(struct pf_row_error);
     }
@@ -382,7 +408,8 @@ size_t stat_rows(struct daemon *daemon, const struct peer *peer, const struct pf
         struct feed *feed = daemon->feeds[f];
 
         if (peer_may(daemon, peer, feed) && (!*request->feed || strcmp(request->feed, feed->config->name) == 0))
-            about(feed, request->what, &reply);
+            request->what == PF_STAT_CACHES ? about_caches(daemon, peer, f, !*request->feed, &reply)
+                                            : about(feed, request->what, &reply);
     }
     *head = (struct pf_ctl_rows){
         .what = request->what, .count = reply.count, .row_size = (uint32_t)reply.row_size, .more = reply.more

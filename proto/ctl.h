@@ -192,7 +192,8 @@ enum pf_stat_what {
     PF_STAT_ERRORS = 5,
     PF_STAT_JOBS = 6,
     PF_STAT_CHANGES = 7,
-    PF_STAT_LAST = PF_STAT_CHANGES
+    PF_STAT_CACHES = 8,
+    PF_STAT_LAST = PF_STAT_CACHES
 };
 
 struct pf_ctl_stat {
@@ -317,6 +318,22 @@ struct pf_row_job { /* PF_STAT_JOBS */
     uint32_t aligned_batch; /* the feed's batch with which that would be all; 0: none would */
 };
 
+struct pf_row_cache { /* PF_STAT_CACHES: each cache once, with the feeds that share it */
+    char kind[16];    /* "encoded", "decoded" or "disk" */
+    char source[32];  /* kind of it */
+    char feeds[256];
+    char file[256];                  /* of a disk cache, or "" */
+    char note[256];                  /* why it does not grow, or "" */
+    uint64_t samples, entries;       /* that could be in it; that are */
+    uint64_t size_bytes, used_bytes; /* as configured; of it filled */
+    uint64_t lost_bytes;             /* of that: entries that are not used any more */
+    uint64_t index_bytes;            /* beside it: where the entries are */
+    uint64_t hits, misses;           /* samples that were asked for and were there, or not */
+    uint64_t stale, damaged;         /* entries given up: the sample's file has changed; they were not as written */
+    uint64_t saved_ns;               /* CPU time that was not spent again */
+    uint64_t share_ppm, hit_ppm;     /* entries of samples; hits of hits and misses; in millionths */
+};
+
 struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
     char feed[PF_FEED_NAME];
     char where[256], reason[256];
@@ -344,6 +361,10 @@ PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
 PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 808, "pf_row_job");
 PF_STATIC_ASSERT(sizeof(struct pf_row_change) == 368, "pf_row_change");
 PF_PIN(pf_row_change, number, 336);
+PF_STATIC_ASSERT(sizeof(struct pf_row_cache) == 920, "pf_row_cache");
+PF_PIN(pf_row_cache, feeds, 48);
+PF_PIN(pf_row_cache, samples, 816);
+PF_PIN(pf_row_cache, hits, 864);
 PF_PIN(pf_row_job, state, 128);
 PF_PIN(pf_row_job, seed, 664);
 PF_PIN(pf_row_job, uid, 768);
@@ -364,7 +385,7 @@ PF_PIN(pf_row_error, id, 576);
 #define PF_ROWS_FIT(type) ((PF_CTL_MAX - sizeof(struct pf_ctl_rows)) / sizeof(struct type))
 PF_STATIC_ASSERT(PF_ROWS_FIT(pf_row_daemon) >= 1 && PF_ROWS_FIT(pf_row_feed) >= 1 && PF_ROWS_FIT(pf_row_slot) >= 1 &&
                      PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_job) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1 &&
-                     PF_ROWS_FIT(pf_row_change) >= 1,
+                     PF_ROWS_FIT(pf_row_change) >= 1 && PF_ROWS_FIT(pf_row_cache) >= 1,
                  "a row fits into a message");
 
 #endif

@@ -389,6 +389,59 @@ const struct table table_jobs = {
     .what = PF_STAT_JOBS,
 };
 
+/* ---- caches --------------------------------------------------------------------------------------------------------- */
+
+static void share_text(const void *row, char *to, size_t size)
+{
+    snprintf(to, size, "%.3f", (double)((const struct pf_row_cache *)row)->share_ppm / 1e6);
+}
+
+static void share_json(const void *row, struct json *json)
+{
+    json_u64(json, ((const struct pf_row_cache *)row)->share_ppm);
+}
+
+static void hit_text(const void *row, char *to, size_t size)
+{
+    snprintf(to, size, "%.3f", (double)((const struct pf_row_cache *)row)->hit_ppm / 1e6);
+}
+
+static void hit_json(const void *row, struct json *json)
+{
+    json_u64(json, ((const struct pf_row_cache *)row)->hit_ppm);
+}
+
+static const struct column cache_columns[] = {
+    COLUMN(pf_row_cache, kind, "cache", "", "encoded: bytes of files; decoded: reduced pictures; disk: the same, in a file"),
+    COLUMN(pf_row_cache, feeds, "feeds", "", "those that share it"),
+    COLUMN(pf_row_cache, source, "source", "", "where its samples are from"),
+    COLUMN(pf_row_cache, samples, "samples", "samples", "that could be in it"),
+    COLUMN(pf_row_cache, entries, "kept", "samples", "that are in it"),
+    COLUMN_MADE(pf_row_cache, share_ppm, "share", "kept of samples: the hit rate of whole epochs; JSON: in millionths",
+                share_text, share_json, NULL),
+    COLUMN(pf_row_cache, size_bytes, "size", "bytes", "how large it may become"),
+    COLUMN(pf_row_cache, used_bytes, "used", "bytes", "of that filled"),
+    COLUMN(pf_row_cache, lost_bytes, "lost", "bytes", "of that used no more, as their files have changed"),
+    COLUMN(pf_row_cache, index_bytes, "index", "bytes", "memory beside it that says where each sample is"),
+    COLUMN_SUM(pf_row_cache, hits, "hits", "samples", "asked for and there"),
+    COLUMN_SUM(pf_row_cache, misses, "misses", "samples", "asked for and not there"),
+    COLUMN_MADE(pf_row_cache, hit_ppm, "hit_rate", "hits of hits and misses since it was made; JSON: in millionths", hit_text,
+                hit_json, NULL),
+    COLUMN_SUM(pf_row_cache, stale, "stale", "samples", "given up, as their files have changed"),
+    COLUMN_SUM(pf_row_cache, damaged, "damaged", "samples", "of a file: given up, as they were not as they had been written"),
+    COLUMN_SUM(pf_row_cache, saved_ns, "saved", "ns", "CPU time that reading and decoding them again would have taken"),
+    COLUMN(pf_row_cache, file, "file", "", "where it is kept; nothing: in memory"),
+    COLUMN(pf_row_cache, note, "note", "", "why it does not grow, or nothing"),
+};
+const struct table table_caches = {
+    .name = "caches",
+    .none = "no caches",
+    .shown = "kind feeds samples entries share_ppm size_bytes used_bytes hits misses hit_ppm saved_ns note",
+    COLUMNS(cache_columns),
+    .row_size = sizeof(struct pf_row_cache),
+    .what = PF_STAT_CACHES,
+};
+
 /* ---- errors --------------------------------------------------------------------------------------------------------- */
 
 static bool is_there(const void *row)

@@ -240,6 +240,15 @@ const struct verb verbs[] = {
         .run = verb_rows,
     },
     {
+        .name = "caches",
+        .argument = "[FEED]",
+        .help = "the caches: what share of the samples they keep, hits, and the CPU time that they have saved",
+        .options = ROWS,
+        .daemon = true,
+        .tables = { &table_caches },
+        .run = verb_rows,
+    },
+    {
         .name = "errors",
         .argument = "[FEED]",
         .help = "bad samples by id, path and reason",

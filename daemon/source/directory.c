@@ -266,6 +266,14 @@ static void directory_where(const struct source *source, uint64_t id, char *text
     snprintf(text, size, "%s%s%s/%s", source->root, *folder ? "/" : "", folder, source->listing.names.text + entry->name);
 }
 
+static bool directory_place(const struct source *source, uint64_t id, uint32_t part, struct source_place *place)
+{
+    place->offset = 0;
+    place->size = source->listing.entries[id].size;
+    directory_where(source, id, place->path, sizeof place->path);
+    return source->parts[part].kind == PART_ENCODED;
+}
+
 static int directory_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                           struct sample_value *out, struct problem *why)
 {
@@ -327,6 +335,7 @@ const struct source_ops source_directory = {
     .bytes = directory_bytes,
     .read = directory_read,
     .where = directory_where,
+    .place = directory_place,
     .path = directory_path,
     .classes = directory_classes,
     .print = directory_print,

@@ -148,6 +148,14 @@ static size_t list_max_bytes(const struct source *source)
     return max_bytes > sizeof(int64_t) ? (size_t)max_bytes : sizeof(int64_t);
 }
 
+static bool list_place(const struct source *source, uint64_t id, uint32_t part, struct source_place *place)
+{
+    place->offset = 0;
+    place->size = source->measure.sizes[id];
+    list_where(source, id, place->path, sizeof place->path);
+    return source->parts[part].kind == PART_ENCODED;
+}
+
 static int list_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                      struct sample_value *out, struct problem *why)
 {
@@ -211,6 +219,7 @@ const struct source_ops source_list = {
     .bytes = list_bytes,
     .read = list_read,
     .where = list_where,
+    .place = list_place,
     .path = list_sample_path,
     .classes = list_classes,
     .print = list_print,

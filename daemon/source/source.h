@@ -4,6 +4,8 @@
 #ifndef PFEED_SOURCE_H
 #define PFEED_SOURCE_H
 
+#include <limits.h>
+
 #include "sample.h"
 #include "setting.h"
 
@@ -60,6 +62,12 @@ static inline bool source_stopping(const struct source_progress *progress)
 struct source;
 struct digest;
 
+/* Which bytes of which file a sample's part is. */
+struct source_place {
+    uint64_t offset, size;
+    char path[PATH_MAX];
+};
+
 struct source_ops {
     const char *name, *help;
     const struct setting *settings; /* beside `type`; ends with SETTINGS_END */
@@ -77,6 +85,8 @@ struct source_ops {
                 struct sample_value *out, struct problem *why);
     /* Where sample id comes from: a path, or "tokens of FILE at 123". For people. */
     void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
+    /* Where the bytes of its part lie, without a look at the file; false: in none. May be NULL. On any worker. */
+    bool (*place)(const struct source *source, uint64_t id, uint32_t part, struct source_place *place);
     /* What splits know sample id by, whatever other samples there are: its path below the source's root, or what stands for one. */
     void (*path)(const struct source *source, uint64_t id, char *text, size_t size);
     /* The class names by label, or 0 where there are none. May be NULL. */

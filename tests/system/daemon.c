@@ -449,6 +449,11 @@ size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_con
     return stat_rows(daemon, PF_STAT_CONSUMERS, feed, rows, sizeof(*rows), max);
 }
 
+size_t stat_caches(struct daemon *daemon, const char *feed, struct pf_row_cache *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_CACHES, feed, rows, sizeof(*rows), max);
+}
+
 struct pf_row_feed feed_now(struct daemon *daemon, const char *feed)
 {
     struct pf_row_feed row;

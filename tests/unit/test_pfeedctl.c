@@ -280,8 +280,8 @@ static void test_columns(void)
     static const struct {
         const struct table *table;
         size_t reserved;
-    } tables[] = { { &table_daemon, 0 },    { &table_feeds, 0 },  { &table_slots, 4 },
-                   { &table_consumers, 0 }, { &table_errors, 0 }, { &table_changes, 0 } };
+    } tables[] = { { &table_daemon, 0 }, { &table_feeds, 0 },   { &table_slots, 4 }, { &table_consumers, 0 },
+                   { &table_errors, 0 }, { &table_changes, 0 }, { &table_caches, 0 } };
 
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         size_t bytes = tables[t].reserved;

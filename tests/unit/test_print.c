@@ -177,7 +177,7 @@ static void chosen(void **state)
 /* Every row that a history depends on is in a table that print.c walks: a new section has to say what it is. */
 static void sections(void **state)
 {
-    static const char *const known[] = { "source", "shuffle", "split", "fields", "access", "decode", "transforms" };
+    static const char *const known[] = { "source", "shuffle", "split", "fields", "cache", "access", "decode", "transforms" };
     const struct setting *const tables[] = { config_feed_table, config_field_table, config_shuffle_table };
     (void)state;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)

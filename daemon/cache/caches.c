@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* See caches.h. */
+#include "cache/caches.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "source/digest.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list, and of all in it but what workers change */
+static struct cache *all;
+
+const char *cache_kind_name(enum cache_kind kind)
+{
+    return kind == CACHE_ENCODED ? "encoded" : "decoded";
+}
+
+/* ---- what a feed asks for ------------------------------------------------------------------------------------------- */
+
+/* Each sample's number and place: what is kept by the one is then of the other. That a file has changed is seen when it is used. */
+static uint64_t source_of(const struct feed *feed)
+{
+    const struct source_ops *ops = feed->config->source;
+    const uint64_t n = ops->count(feed->source);
+    struct digest *digest = calloc(1, sizeof(*digest));
+    char where[PATH_MAX];
+    uint64_t hash;
+
+    if (!digest)
+        return 0;
+    digest_text(digest, ops->name);
+    for (uint64_t id = 0; id < n; id++) {
+        ops->where(feed->source, id, where, sizeof(where));
+        digest_text(digest, where);
+    }
+    hash = digest_end(digest);
+    free(digest);
+    return hash;
+}
+
+static uint64_t asked_bytes(const struct config_cache *config, enum cache_kind kind)
+{
+    return kind == CACHE_ENCODED ? config->encoded : config->decoded;
+}
+
+static bool keeps(const struct feed *feed, const struct field *field, enum cache_kind kind)
+{
+    if (!feed->config->source->place || feed->parts[field->part].kind != PART_ENCODED)
+        return false;
+    return kind == CACHE_ENCODED;
+}
+
+static struct cache *find(uint64_t source, uint64_t samples, enum cache_kind kind, uint64_t size)
+{
+    for (struct cache *cache = all; cache; cache = cache->next)
+        if (cache->source == source && cache->samples == samples && cache->kind == kind && cache->store.size == size)
+            return cache;
+    return NULL;
+}
+
+static struct cache *create(uint64_t source, uint64_t samples, enum cache_kind kind, uint64_t size)
+{
+    struct cache *cache = aligned_alloc(PF_LINE, sizeof(*cache));
+
+    if (!cache)
+        return NULL;
+    memset(cache, 0, sizeof(*cache));
+    cache->source = source;
+    cache->samples = samples;
+    cache->kind = kind;
+    cache->store.size = size;
+    cache->next = all;
+    all = cache;
+    return cache;
+}
+
+static struct cache_index *index_of(struct cache *cache, const char *part, uint64_t recipe)
+{
+    for (uint32_t i = 0; i < cache->n_indexes; i++)
+        if (strcmp(cache->indexes[i].part, part) == 0 && cache->indexes[i].recipe == recipe)
+            return &cache->indexes[i];
+    if (cache->n_indexes == CACHE_INDEXES)
+        return NULL;
+    memcpy(cache->indexes[cache->n_indexes].part, part, NAME_SIZE);
+    cache->indexes[cache->n_indexes].recipe = recipe;
+    return &cache->indexes[cache->n_indexes++];
+}
+
+/* Under the lock. */
+static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, struct problem *why)
+{
+    const uint64_t samples = feed->config->source->count(feed->source), size = asked_bytes(&feed->config->cache, kind);
+    struct feed_caches *caches = feed->caches;
+    struct cache *cache = find(source, samples, kind, size);
+    uint32_t n = 0;
+
+    if (!cache)
+        cache = create(source, samples, kind, size);
+    if (!cache)
+        return problem_set(why, -ENOMEM, "no memory for a cache");
+    caches->caches[kind] = cache;
+    cache->refs++;
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        const struct field *field = &feed->fields[f];
+
+        if (!keeps(feed, field, kind))
+            continue;
+        caches->uses[f][kind].cache = cache;
+        caches->uses[f][kind].index = index_of(cache, feed->parts[field->part].name, 0);
+        if (!caches->uses[f][kind].index)
+            return problem_set(why, -E2BIG, "more than %d parts of samples are to be kept in one cache; take fewer fields",
+                               CACHE_INDEXES);
+        n++;
+    }
+    return n > 0 ? 0
+                 : problem_set(why, -EINVAL,
+                               "no field is made from bytes of a file that would be worth keeping (source '%s'); remove it",
+                               feed->config->source->name);
+}
+
+int caches_declare(struct feed *feed, struct problem *why)
+{
+    const struct config_cache *config = &feed->config->cache;
+    uint64_t source;
+    int rc = 0;
+
+    if (!config->encoded && !config->decoded)
+        return 0;
+    feed->caches = calloc(1, sizeof(*feed->caches));
+    if (!feed->caches)
+        return problem_set(why, -ENOMEM, "no memory for a cache");
+    feed->caches->check_s = config->check_ms / 1000;
+    source = source_of(feed);
+    pthread_mutex_lock(&lock);
+    for (int kind = 0; kind < CACHE_KINDS && rc == 0; kind++)
+        if (asked_bytes(config, kind))
+            rc = problem_about(why, cache_kind_name(kind), -1, declare(feed, source, kind, why));
+    pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+uint64_t caches_differ(const struct feed *feed, const struct feed *other, enum cache_kind *kind)
+{
+    for (int k = 0; k < CACHE_KINDS && feed->caches && other->caches; k++) {
+        const struct cache *mine = feed->caches->caches[k], *theirs = other->caches->caches[k];
+
+        if (!mine || !theirs || mine->source != theirs->source || mine->store.size == theirs->store.size)
+            continue;
+        *kind = k;
+        return theirs->store.size;
+    }
+    return 0;
+}
+
+/* ---- memory --------------------------------------------------------------------------------------------------------- */
+
+/* What is not there yet. */
+static uint64_t declared_bytes(const struct cache *cache)
+{
+    return (cache->made ? 0 : sizeof(*cache) + store_bytes(cache->store.size)) +
+           (cache->n_indexes - cache->n_made) * cache->samples * STORE_INDEX;
+}
+
+static uint64_t made_bytes(const struct cache *cache)
+{
+    return (cache->made ? sizeof(*cache) + store_bytes(cache->store.size) : 0) + cache->n_made * cache->samples * STORE_INDEX;
+}
+
+uint32_t caches_count(void)
+{
+    static uint32_t counts; /* main thread */
+
+    return ++counts;
+}
+
+void caches_add(const struct feed *feed, uint32_t count, uint64_t *made, uint64_t *declared)
+{
+    for (int k = 0; k < CACHE_KINDS && feed->caches; k++) {
+        struct cache *cache = feed->caches->caches[k];
+
+        if (!cache || cache->counted == count)
+            continue;
+        pthread_mutex_lock(&lock);
+        cache->counted = count;
+        *made += made_bytes(cache);
+        *declared += declared_bytes(cache);
+        pthread_mutex_unlock(&lock);
+    }
+}
+
+/* Memory is touched without the lock, as that takes long: only one thread makes any. */
+static int make(struct cache *cache)
+{
+    struct store store;
+    struct store_index index;
+    int rc = cache->made ? 0 : store_init(&store, cache->store.size);
+
+    while (rc == 0 && (!cache->made || cache->n_made < cache->n_indexes)) {
+        const bool first = !cache->made;
+
+        if (!first)
+            rc = store_index_init(&index, cache->samples);
+        pthread_mutex_lock(&lock);
+        if (first)
+            cache->store = store;
+        else if (rc == 0)
+            cache->indexes[cache->n_made++].store = index;
+        cache->made = true;
+        pthread_mutex_unlock(&lock);
+    }
+    return rc;
+}
+
+int caches_make(struct feed *feed, struct problem *why)
+{
+    int rc = 0;
+
+    for (int k = 0; k < CACHE_KINDS && feed->caches && rc == 0; k++) {
+        struct cache *cache = feed->caches->caches[k];
+
+        if (!cache)
+            continue;
+        rc = make(cache);
+        if (rc < 0)
+            problem_set(why, rc, "no memory for a cache of %llu MiB", (unsigned long long)(cache->store.size >> 20));
+    }
+    return rc;
+}
+
+static void destroy(struct cache *cache)
+{
+    store_fini(&cache->store);
+    for (uint32_t i = 0; i < cache->n_indexes; i++)
+        store_index_fini(&cache->indexes[i].store);
+    free(cache);
+}
+
+void caches_leave(struct feed *feed)
+{
+    for (int k = 0; k < CACHE_KINDS && feed->caches; k++) {
+        struct cache *cache = feed->caches->caches[k], **link = &all;
+        bool last;
+
+        pthread_mutex_lock(&lock);
+        last = cache && --cache->refs == 0;
+        while (last && *link != cache)
+            link = &(*link)->next;
+        if (last)
+            *link = cache->next;
+        pthread_mutex_unlock(&lock);
+        if (last)
+            destroy(cache);
+    }
+    free(feed->caches);
+    feed->caches = NULL;
+}
+
+/* ---- for people ----------------------------------------------------------------------------------------------------- */
+
+bool caches_has(const struct feed *feed, const struct feed *other, enum cache_kind kind)
+{
+    return feed->caches && other->caches && other->caches->caches[kind] &&
+           feed->caches->caches[kind] == other->caches->caches[kind];
+}
+
+static uint64_t ppm(uint64_t part, uint64_t of)
+{
+    return of ? (uint64_t)((double)part * 1e6 / (double)of + 0.5) : 0;
+}
+
+void caches_describe(const struct feed *feed, enum cache_kind kind, struct pf_row_cache *row)
+{
+    const struct cache *cache = feed->caches->caches[kind];
+
+    snprintf(row->kind, sizeof(row->kind), "%s", cache_kind_name(kind));
+    snprintf(row->source, sizeof(row->source), "%s", feed->config->source->name);
+    row->samples = cache->samples * cache->n_made;
+    row->entries = __atomic_load_n(&cache->store.entries, __ATOMIC_RELAXED);
+    row->size_bytes = cache->store.size;
+    row->used_bytes = __atomic_load_n(&cache->store.used, __ATOMIC_RELAXED);
+    row->lost_bytes = __atomic_load_n(&cache->store.lost, __ATOMIC_RELAXED);
+    row->index_bytes = cache->n_made * cache->samples * STORE_INDEX;
+    row->hits = __atomic_load_n(&cache->hits, __ATOMIC_RELAXED);
+    row->misses = __atomic_load_n(&cache->misses, __ATOMIC_RELAXED);
+    row->stale = __atomic_load_n(&cache->stale, __ATOMIC_RELAXED);
+    row->saved_ns = __atomic_load_n(&cache->saved_ns, __ATOMIC_RELAXED);
+    row->share_ppm = ppm(row->entries, row->samples);
+    row->hit_ppm = ppm(row->hits, row->hits + row->misses);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* See fetch.h. */
+#include "cache/fetch.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache/caches.h"
+
+#define YOUNG_NS INT64_C(2000000000) /* the coarsest times of change that file systems keep */
+
+static int64_t thread_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* What tells one state of a file from another; 0: it cannot be told. */
+static uint64_t look(const struct feed *feed, uint64_t id, uint32_t part, bool young_too)
+{
+    struct source_place place;
+    struct timespec now;
+    struct stat st;
+    int64_t changed_ns, now_ns;
+    uint64_t stamp;
+
+    if (!feed->config->source->place(feed->source, id, part, &place) || stat(place.path, &st) < 0)
+        return 0;
+    changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    clock_gettime(CLOCK_REALTIME, &now);
+    now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    if (!young_too && changed_ns > now_ns - YOUNG_NS)
+        return 0;
+    stamp = ((uint64_t)changed_ns ^ (uint64_t)st.st_size << 40 ^ (uint64_t)st.st_size >> 24) * UINT64_C(0x9e3779b97f4a7c15);
+    return stamp ? stamp : 1;
+}
+
+/* Whether the file is as it was; one that cannot be looked at just now counts as changed this time. */
+static bool holds(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
+                  struct store_entry *entry)
+{
+    const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
+    uint64_t stamp;
+
+    if (feed->caches->check_s > 0 &&
+        now_s - __atomic_load_n(&entry->checked_s, __ATOMIC_RELAXED) < (uint64_t)feed->caches->check_s)
+        return true;
+    stamp = look(feed, id, part, true);
+    if (stamp == entry->stamp) {
+        __atomic_store_n(&entry->checked_s, now_s, __ATOMIC_RELAXED);
+        return true;
+    }
+    if (stamp) {
+        store_drop(&use->cache->store, &use->index->store, id, entry);
+        __atomic_fetch_add(&use->cache->stale, 1, __ATOMIC_RELAXED);
+    }
+    return false;
+}
+
+bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
+                struct sample_value *value)
+{
+    struct store_entry *entry = store_find(&use->cache->store, &use->index->store, id);
+
+    if (!entry || !holds(feed, use, id, part, now_ns, entry)) {
+        __atomic_fetch_add(&use->cache->misses, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    __atomic_fetch_add(&use->cache->hits, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&use->cache->saved_ns, entry->cost_ns, __ATOMIC_RELAXED);
+    *value = (struct sample_value){ .data = store_entry_bytes(entry), .size = entry->size, .part = &feed->parts[part] };
+    return true;
+}
+
+void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part)
+{
+    /* The stamp is from before the read: of a file that changes meanwhile it is the old one, and does not hold later. */
+    *fetch = (struct fetch){ .use = use, .id = id, .part = part, .stamp = look(feed, id, part, false), .cpu_ns = thread_ns() };
+    if (!fetch->stamp)
+        fetch->use = NULL;
+}
+
+void fetch_done(struct fetch *fetch)
+{
+    if (fetch->use)
+        fetch->cpu_ns = thread_ns() - fetch->cpu_ns;
+}
+
+/* The kernel need not keep the same bytes. */
+static void forget_pages(const struct feed *feed, uint64_t id, uint32_t part)
+{
+    struct source_place place;
+    int fd;
+
+    if (!feed->config->source->place(feed->source, id, part, &place))
+        return;
+    fd = open(place.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return;
+    posix_fadvise(fd, (off_t)place.offset, (off_t)place.size, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+void fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns)
+{
+    const struct cache_use *use = fetch->use;
+    const struct store_entry entry = { .size = value->size,
+                                       .stamp = fetch->stamp,
+                                       .cost_ns = (uint64_t)fetch->cpu_ns,
+                                       .checked_s = (uint32_t)(now_ns / 1000000000) };
+
+    fetch->use = NULL;
+    if (use && store_add(&use->cache->store, &use->index->store, fetch->id, &entry, value->data))
+        forget_pages(feed, fetch->id, fetch->part);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* A sample's way through a cache, for row.c on workers: it is there, or it is read as ever and then kept. Only what could be made
+ * into a row is kept. What is kept of a file that has changed since (another size or time of change; looked at when the last look is
+ * longer ago than `check`) is not used any more, and what has changed so lately that its time might not tell of a further change is
+ * not kept yet. */
+#ifndef PFEED_CACHE_FETCH_H
+#define PFEED_CACHE_FETCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sample.h"
+
+struct cache_use;
+struct feed;
+
+/* A sample that is not kept yet. */
+struct fetch {
+    const struct cache_use *use; /* NULL: it shall not be */
+    uint64_t id, stamp;
+    uint32_t part;
+    int64_t cpu_ns; /* of this thread, when it began */
+};
+
+/* Whether it is kept: *value then stays as long as the cache. */
+bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
+                struct sample_value *value);
+/* Before it is read; when it has been; when it has been of use. */
+void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part);
+void fetch_done(struct fetch *fetch);
+void fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns);
+
+#endif

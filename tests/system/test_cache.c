@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * DESIGN section 9, caches: what fits is kept and found again, by every feed over the same samples and over a reload; batches are the
+ * same with and without; nothing is kept twice, bad samples and changed files not at all; and all of it is in the budget.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "history.h"
+
+#define PICTURES 180u
+#define BATCH    6u
+#define STEPS    (PICTURES / BATCH)
+#define PATH     1024
+
+static struct daemon daemons[4], *pfeedd = daemons; /* one for each start */
+static char folder[64];
+
+/* ---- pictures ------------------------------------------------------------------------------------------------------- */
+
+/* Calls for every file of the class folders. */
+static void each_picture(void (*call)(const char *path, void *data), void *data)
+{
+    struct dirent **classes, **files;
+    char path[PATH];
+    int n = scandir(folder, &classes, NULL, alphasort);
+
+    for (int c = 0; c < n; c++) {
+        snprintf(path, sizeof(path), "%s/%s", folder, classes[c]->d_name);
+        int m = classes[c]->d_name[0] == '.' ? 0 : scandir(path, &files, NULL, alphasort);
+
+        for (int i = 0; i < m; i++) {
+            snprintf(path, sizeof(path), "%s/%s/%s", folder, classes[c]->d_name, files[i]->d_name);
+            if (files[i]->d_name[0] != '.')
+                call(path, data);
+            free(files[i]);
+        }
+        if (m > 0)
+            free(files);
+        free(classes[c]);
+    }
+    free(classes);
+}
+
+/* Written to the disk, and long ago: what is young is not kept yet. */
+static void age(const char *path, void *data)
+{
+    const time_t when = 1000000000 + (time_t) * (int *)data;
+    const struct timespec times[2] = { { when, 0 }, { when, 0 } };
+    int fd = open(path, O_RDONLY);
+
+    CHECK(fd >= 0 && futimens(fd, times) == 0 && fsync(fd) == 0, "%s: %s", path, strerror(errno));
+    close(fd);
+}
+
+static void add_size(const char *path, void *data)
+{
+    struct stat st;
+
+    CHECK(stat(path, &st) == 0, "%s: %s", path, strerror(errno));
+    *(uint64_t *)data += 128 + (uint64_t)st.st_size; /* with what stands around it in a cache, at the most */
+}
+
+static uint64_t all_bytes(void)
+{
+    uint64_t bytes = 0;
+
+    each_picture(add_size, &bytes);
+    return bytes;
+}
+
+static void make_pictures(void)
+{
+    int when = 0;
+
+    snprintf(folder, sizeof(folder), "/tmp/pfeed-cache-XXXXXX");
+    CHECK(mkdtemp(folder), "cannot make a folder");
+    images_make(folder, PICTURES, 3);
+    each_picture(age, &when);
+}
+
+static void first_picture(const char *path, void *data)
+{
+    if (!*(char *)data)
+        snprintf(data, PATH, "%s", path);
+}
+
+/* ---- daemons and trainers ------------------------------------------------------------------------------------------- */
+
+#define FIELDS                                                                                                                   \
+    "    fields:\n      image:\n        decode: { image: { max_pixels: 1000000, max_progressive: 1000000 } }\n"                  \
+    "        transforms: [ random_resized_crop: { size: 48 }, horizontal_flip: {} ]\n        dtype: uint8\n"                     \
+    "      label: { dtype: int64 }\n"
+
+static char *feed_yaml(const char *name, const char *cache, const char *more)
+{
+    char *text;
+
+    CHECK(asprintf(&text,
+                   "  %s:\n    source: { type: directory, path: %s }\n    batch: %u\n    slots: 4\n    cache: %s\n%s" FIELDS,
+                   name, folder, BATCH, cache, more) > 0,
+          "no memory");
+    return text;
+}
+
+static char *yaml_of(unsigned workers, unsigned memory_mib, const char *cache, const char *more)
+{
+    char *feed = feed_yaml("pictures", cache, more), *text;
+
+    CHECK(asprintf(&text, "version: 1\ndaemon: { workers: %u, memory: %uMiB }\nfeeds:\n%s", workers, memory_mib, feed) > 0,
+          "no memory");
+    free(feed);
+    return text;
+}
+
+static void start(unsigned workers, const char *cache, const char *more)
+{
+    char *yaml = yaml_of(workers, 512, cache, more);
+
+    daemon_start(pfeedd, yaml);
+    free(yaml);
+}
+
+static struct history *run_epochs(const char *feed, uint32_t epochs)
+{
+    struct plan plan = { .daemon = pfeedd, .feed = feed, .epochs = epochs };
+
+    plan.history = history_create(epochs * STEPS + 1, epochs * PICTURES + BATCH);
+    trainer_wait(trainer_start("trainer", train, &plan));
+    CHECK(plan.history->open_rc == 0 && plan.history->n_steps == epochs * STEPS, "%llu steps: %s",
+          (unsigned long long)plan.history->n_steps, plan.history->sentence);
+    UNTIL(feed_at_rest(pfeedd, feed));
+    return plan.history;
+}
+
+static struct pf_row_cache the_cache(const char *feed)
+{
+    struct pf_row_cache rows[4];
+    size_t n = stat_caches(pfeedd, feed, rows, 4);
+
+    CHECK(n == 1, "%zu caches", n);
+    return rows[0];
+}
+
+/* ---- encoded -------------------------------------------------------------------------------------------------------- */
+
+/* Of a cache of so many bytes, after three epochs by one worker: the hit rate is the share that fits. */
+static void check_share(uint64_t bytes, bool all, const struct history *same)
+{
+    char cache[64];
+    struct history *history;
+    struct pf_row_cache row;
+    struct pf_row_feed feed;
+
+    snprintf(cache, sizeof(cache), "{ encoded: %llu }", (unsigned long long)bytes);
+    start(1, cache, "");
+    history = run_epochs("pictures", 3);
+    history_same(history, cache, same);
+    row = the_cache("pictures");
+    stat_feed(pfeedd, "pictures", &feed);
+    note("%llu bytes: %llu of %llu kept, %llu hits, %llu misses, %llu bytes used, %.3f ms saved", (unsigned long long)bytes,
+         (unsigned long long)row.entries, (unsigned long long)row.samples, (unsigned long long)row.hits,
+         (unsigned long long)row.misses, (unsigned long long)row.used_bytes, (double)row.saved_ns / 1e6);
+    CHECK(row.samples == PICTURES && row.size_bytes == bytes && row.used_bytes <= bytes, "%llu samples, %llu of %llu bytes",
+          (unsigned long long)row.samples, (unsigned long long)row.used_bytes, (unsigned long long)row.size_bytes);
+    CHECK(all ? row.entries == PICTURES : row.entries > PICTURES / 4 && row.entries < PICTURES, "%llu samples are kept",
+          (unsigned long long)row.entries);
+    CHECK(row.hits == 2 * row.entries && row.hits + row.misses == 3 * PICTURES, "%llu hits, %llu misses",
+          (unsigned long long)row.hits, (unsigned long long)row.misses);
+    CHECK(row.share_ppm == (row.entries * 1000000 + PICTURES / 2) / PICTURES, "share %llu", (unsigned long long)row.share_ppm);
+    CHECK(row.saved_ns > 0, "nothing was saved");
+    CHECK(row.stale == 0 && row.lost_bytes == 0, "%llu stale", (unsigned long long)row.stale);
+    /* What was kept was not read again. */
+    CHECK(feed.read_bytes < 3 * all_bytes() - (all ? 2 * (all_bytes() - 128 * PICTURES) : 0), "%llu bytes read",
+          (unsigned long long)feed.read_bytes);
+    daemon_stop(pfeedd++);
+    history_destroy(history);
+}
+
+static void run_share(const void *arg)
+{
+    struct history *without;
+    uint64_t bytes;
+
+    (void)arg;
+    make_pictures();
+    bytes = all_bytes();
+    CHECK(bytes / 2 > 1 << 20, "the pictures have %llu bytes, too few for half a cache", (unsigned long long)bytes);
+    start(1, "{}", "");
+    without = run_epochs("pictures", 3);
+    CHECK(stat_caches(pfeedd, "", NULL, 0) == 0, "a cache that nobody asked for");
+    daemon_stop(pfeedd++);
+    check_share(2 * bytes, true, without);
+    check_share(bytes / 2, false, without);
+    history_destroy(without);
+    remove_folder(folder);
+}
+
+static void add_resident(const char *path, void *data)
+{
+    uint64_t *pages = data;
+    unsigned char there[4096];
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    void *map;
+    size_t n;
+
+    CHECK(fd >= 0 && fstat(fd, &st) == 0, "%s: %s", path, strerror(errno));
+    n = ((size_t)st.st_size + 4095) / 4096;
+    map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(map != MAP_FAILED && n <= sizeof(there) && mincore(map, (size_t)st.st_size, there) == 0, "mincore: %s",
+          strerror(errno));
+    for (size_t i = 0; i < n; i++)
+        pages[there[i] & 1]++;
+    munmap(map, (size_t)st.st_size);
+    close(fd);
+}
+
+/* What is kept is not in the page cache, too. */
+static void run_once_only(const void *arg)
+{
+    uint64_t before[2] = { 0, 0 }, after[2] = { 0, 0 };
+    struct statfs fs;
+
+    (void)arg;
+    make_pictures();
+    CHECK(statfs(folder, &fs) == 0, "statfs: %s", strerror(errno));
+    if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+        skip("files in /tmp are nowhere but in memory");
+    start(1, "{ encoded: 64MiB }", "");
+    each_picture(add_resident, before);
+    history_destroy(run_epochs("pictures", 2));
+    each_picture(add_resident, after);
+    note("of %llu pages of files %llu were in the page cache before, %llu afterwards",
+         (unsigned long long)(before[0] + before[1]), (unsigned long long)before[1], (unsigned long long)after[1]);
+    CHECK(before[1] > 0 && after[1] == 0, "%llu pages are in the page cache, too", (unsigned long long)after[1]);
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
+/* Two feeds over the same samples have one cache: the second one reads nothing. */
+static void run_shared(const void *arg)
+{
+    char *a, *b, *yaml;
+    struct pf_row_cache row;
+    struct pf_row_feed feed;
+    struct pf_row_daemon about;
+    struct process process;
+
+    (void)arg;
+    make_pictures();
+    a = feed_yaml("first", "{ encoded: 64MiB }", "");
+    b = feed_yaml("second", "{ encoded: 64MiB }", "    shuffle: none\n");
+    CHECK(asprintf(&yaml, "version: 1\ndaemon: { workers: 2, memory: 192MiB }\nfeeds:\n%s%s", a, b) > 0, "no memory");
+    daemon_start(pfeedd, yaml);
+    stat_daemon(pfeedd, &about);
+    process_measure(pfeedd->pid, &process);
+    CHECK(about.memory_used_bytes > 64 << 20 && about.memory_used_bytes < about.memory_bytes, "%llu bytes are used",
+          (unsigned long long)about.memory_used_bytes);
+    CHECK(sanitized(NULL) || process.rss_bytes >= about.memory_used_bytes, "%llu bytes are resident, %llu are counted",
+          (unsigned long long)process.rss_bytes, (unsigned long long)about.memory_used_bytes);
+    history_destroy(run_epochs("first", 1));
+    history_destroy(run_epochs("second", 1));
+    row = the_cache("");
+    stat_feed(pfeedd, "second", &feed);
+    CHECK(strcmp(row.feeds, "first, second") == 0 && strcmp(row.kind, "encoded") == 0, "%s of '%s'", row.kind, row.feeds);
+    CHECK(row.hits == PICTURES && row.misses == PICTURES && feed.read_bytes <= 8 * PICTURES, "%llu hits, %llu misses, %llu bytes",
+          (unsigned long long)row.hits, (unsigned long long)row.misses, (unsigned long long)feed.read_bytes);
+    CHECK(strcmp(the_cache("second").feeds, row.feeds) == 0, "the second feed has another cache");
+    daemon_stop(pfeedd++);
+    free(a);
+    free(b);
+    free(yaml);
+    remove_folder(folder);
+}
+
+/* It grows into nothing that was not there before READY. */
+static void run_flat(const void *arg)
+{
+    struct process before, after;
+
+    (void)arg;
+    make_pictures();
+    start(2, "{ encoded: 64MiB }", "");
+    history_destroy(run_epochs("pictures", 1)); /* the program's own pages, and replies */
+    process_measure(pfeedd->pid, &before);
+    history_destroy(run_epochs("pictures", 3));
+    process_measure(pfeedd->pid, &after);
+    CHECK(sanitized(NULL) || after.anon_bytes <= before.anon_bytes + (256 << 10), "it grew from %llu to %llu bytes",
+          (unsigned long long)before.anon_bytes, (unsigned long long)after.anon_bytes);
+    CHECK(after.descriptors == before.descriptors, "%u descriptors, then %u", before.descriptors, after.descriptors);
+    CHECK(the_cache("pictures").entries == PICTURES, "not all are kept");
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
+static void reload(const char *cache, const char *more)
+{
+    char *yaml = yaml_of(2, 512, cache, more), *report;
+    int rc = daemon_reload(pfeedd, yaml, NULL, &report);
+
+    CHECK(rc == 0, "the reload failed: %s", report ? report : "");
+    free(report);
+    free(yaml);
+}
+
+/* A reload that leaves the cache as it is keeps what is in it, whatever else changes; another size is another cache. */
+static void run_reload(const void *arg)
+{
+    struct pf_row_daemon before, after;
+
+    (void)arg;
+    make_pictures();
+    start(2, "{ encoded: 64MiB }", "");
+    stat_daemon(pfeedd, &before);
+    history_destroy(run_epochs("pictures", 1));
+    reload("{ encoded: 64MiB, check: 5m }", "    max_held: 1\n");
+    CHECK(the_cache("pictures").entries == PICTURES, "%llu are kept over a reload",
+          (unsigned long long)the_cache("pictures").entries);
+    history_destroy(run_epochs("pictures", 1));
+    CHECK(the_cache("pictures").hits == PICTURES, "%llu hits after it", (unsigned long long)the_cache("pictures").hits);
+    stat_daemon(pfeedd, &after);
+    CHECK(after.memory_used_bytes == before.memory_used_bytes, "%llu bytes used, then %llu",
+          (unsigned long long)before.memory_used_bytes, (unsigned long long)after.memory_used_bytes);
+    reload("{ encoded: 32MiB }", "");
+    CHECK(the_cache("pictures").entries == 0 && the_cache("pictures").size_bytes == 32 << 20, "the old cache is still there");
+    history_destroy(run_epochs("pictures", 1));
+    reload("{}", "");
+    CHECK(stat_caches(pfeedd, "", NULL, 0) == 0, "a cache that nobody asks for any more");
+    UNTIL((stat_daemon(pfeedd, &after), after.memory_used_bytes + (60 << 20) < before.memory_used_bytes));
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
+/* As long as before, so that it is no bad sample, and with other pixels: the first quantisation table is another. */
+static void repaint(const char *path)
+{
+    uint8_t head[1024];
+    int fd = open(path, O_RDWR);
+    ssize_t n = fd < 0 ? -1 : pread(fd, head, sizeof(head), 0);
+    uint8_t *table = n > 0 ? memmem(head, (size_t)n, "\xff\xdb", 2) : NULL;
+
+    CHECK(table && table + 69 < head + n, "%s: no table", path);
+    for (int i = 5; i < 69; i++)
+        table[i] = (uint8_t)(table[i] < 128 ? 2 * table[i] : table[i] / 2);
+    CHECK(pwrite(fd, head, (size_t)n, 0) == n, "%s: %s", path, strerror(errno));
+    close(fd);
+}
+
+/* Another picture in the place of one that is kept. */
+static void run_changed(const void *arg)
+{
+    struct history *before, *after;
+    char path[PATH] = "";
+    struct pf_row_cache row;
+    struct stat st;
+    unsigned differ = 0;
+    int when = 7;
+
+    (void)arg;
+    make_pictures();
+    start(1, "{ encoded: 64MiB, check: 0 }", "    shuffle: none\n");
+    before = run_epochs("pictures", 2);
+    each_picture(first_picture, path);
+    CHECK(stat(path, &st) == 0, "%s: %s", path, strerror(errno));
+    repaint(path);
+    age(path, &when);
+    after = run_epochs("pictures", 2);
+    row = the_cache("pictures");
+    for (uint64_t i = 0; i < before->n_rows; i++) {
+        const bool same = before->rows[i].hash == after->rows[i].hash;
+
+        differ += !same;
+        CHECK(same || before->rows[i].id == before->rows[0].id, "id %llu has other bytes",
+              (unsigned long long)before->rows[i].id);
+    }
+    CHECK(differ == 2, "%u rows of the changed picture are others", differ);
+    CHECK(row.stale == 1 && row.lost_bytes > (uint64_t)st.st_size, "%llu stale, %llu bytes lost", (unsigned long long)row.stale,
+          (unsigned long long)row.lost_bytes);
+    CHECK(row.entries == PICTURES && row.misses == PICTURES + 1, "%llu kept, %llu misses", (unsigned long long)row.entries,
+          (unsigned long long)row.misses);
+    history_destroy(before);
+    history_destroy(after);
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
+/* What cannot be decoded is read each time, and what has just changed is not kept yet. */
+static void run_bad(const void *arg)
+{
+    char path[PATH] = "";
+    struct stat st;
+    struct pf_row_cache row;
+    int fd, now = 2000000000; /* in the future: as young as can be */
+
+    (void)arg;
+    make_pictures();
+    each_picture(first_picture, path);
+    CHECK(stat(path, &st) == 0, "%s: %s", path, strerror(errno));
+    fd = open(path, O_WRONLY);
+    CHECK(fd >= 0 && pwrite(fd, "no JPEG", 7, 0) == 7, "%s: %s", path, strerror(errno));
+    close(fd);
+    age(path, &(int){ 0 });
+    start(1, "{ encoded: 64MiB }", "    on_error: mask\n    max_errors: 1\n");
+    history_destroy(run_epochs("pictures", 2));
+    row = the_cache("pictures");
+    CHECK(row.entries == PICTURES - 1 && row.misses == PICTURES + 1, "%llu kept, %llu misses", (unsigned long long)row.entries,
+          (unsigned long long)row.misses);
+    daemon_stop(pfeedd++);
+    unlink(path);
+    images_make(folder, PICTURES, 3);
+    each_picture(age, &(int){ 0 });
+    age(path, &now);
+    start(1, "{ encoded: 64MiB }", "");
+    history_destroy(run_epochs("pictures", 2));
+    CHECK(the_cache("pictures").entries == PICTURES - 1, "%llu are kept", (unsigned long long)the_cache("pictures").entries);
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
+/* More than the budget has: refused, with the numbers. */
+static void run_too_large(const void *arg)
+{
+    char *yaml, *said;
+
+    (void)arg;
+    make_pictures();
+    yaml = yaml_of(1, 64, "{ encoded: 200MiB }", "");
+    CHECK(daemon_try(pfeedd, yaml) == 78, "it takes a cache that is larger than its budget");
+    said = daemon_output(pfeedd);
+    CHECK(strstr(said, "caches 201 MiB") && strstr(said, "the budget is 64 MiB"), "it says: %s", said);
+    free(said);
+    free(yaml);
+    remove_folder(folder);
+}
+
+int main(int argc, char **argv)
+{
+    const struct test tests[] = {
+        { "share", run_share, NULL }, { "once-only", run_once_only, NULL }, { "shared", run_shared, NULL },
+        { "flat", run_flat, NULL },   { "reload", run_reload, NULL },       { "changed", run_changed, NULL },
+        { "bad", run_bad, NULL },     { "too-large", run_too_large, NULL },
+    };
+
+    return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
+}

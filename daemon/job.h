@@ -76,6 +76,7 @@ struct job {
     bool sought_known;  /* false: they were followed under an older daemon, and where to the next who follows says */
     struct queue queue; /* deliver: first */
     bool parked;        /* park.c */
+    int64_t parked_ns;  /* when */
     bool stalls;        /* others wait for it, and it cannot be parked */
     uint64_t n_steps;
     int64_t step_ns[JOB_STEPS];           /* a ring */

@@ -4,7 +4,9 @@
  * batches out (taken or not) and neither takes nor returns any. After park_patience_ns of that it is parked:
  *
  *   RUNNING -> PARKED   others have waited for it for longer than its patience, and slots suffice to fill apart for it later
- *   PARKED -> RUNNING   a rank that held the others up asks for a batch or gives one back, or a new one comes, or seeks
+ *   PARKED -> RUNNING   a rank that held the others up asks for a batch or gives one back, or a new one comes, or seeks; or one
+ *                       waits for a batch that those who hold theirs may wait for (an all-reduce), and the others have what they
+ *                       want, or have had the job's patience
  *
  * Nothing is lost: what it did not take is revoked, its cursors stay where they were, and its rows are filled again when it goes on.
  * Where slots do not suffice (group_may_park) the others wait for it, as under `slow: block`, and feed_why says so.
@@ -16,7 +18,8 @@
 #include "consumer.h"
 #include "group.h"
 
-#define STEPS 10 /* a job's patience is at least so many of its steps */
+#define STEPS     10       /* a job's patience is at least so many of its steps */
+#define PARKED_NS 10000000 /* a job stays parked for so long, though it only waits for slots, while others wait for slots */
 
 void park_step(struct job *job, int64_t step_ns)
 {
@@ -101,6 +104,7 @@ static void park(struct feed *feed, struct job *job, int64_t idle_ns)
     uint32_t held = 0;
 
     job->parked = true;
+    job->parked_ns = feed_now_ns();
     for (struct consumer *c = feed->consumers; c; c = c->next) {
         if (c->job != job)
             continue;
@@ -119,14 +123,20 @@ static void park(struct feed *feed, struct job *job, int64_t idle_ns)
         feed->config->name, job->name, job->uid, (double)idle_ns / 1e9, held);
 }
 
+/* One that came to ask before it could see that it must ring has `waiting` set. */
+static bool is_asking(const struct consumer *c)
+{
+    return c->rang || pf_returns_waiting(c->returns);
+}
+
 /* Whether one of those who held the others up has shown itself since, or none of them is left: its mates who wait for it, and for
- * slots, ask all the time. One that came to ask before it could see that it must ring has `waiting` set. */
+ * slots, ask all the time. */
 static bool asks(const struct feed *feed, const struct job *job)
 {
     bool stallers = false, others = false;
 
     for (const struct consumer *c = feed->consumers; c; c = c->next) {
-        const bool asking = c->job == job && (c->rang || pf_returns_waiting(c->returns));
+        const bool asking = c->job == job && is_asking(c);
         const bool awake = c->rang || !c->asleep; /* one may be stopped in its sleep */
 
         if (c->job != job)
@@ -137,6 +147,50 @@ static bool asks(const struct feed *feed, const struct job *job)
         others |= asking;
     }
     return !stallers && others;
+}
+
+/* The oldest step that it has: where it stands until it gives that back. */
+static struct place front(const struct consumer *c)
+{
+    for (uint32_t i = 0; i < c->n_out; i++)
+        if (c->out[i].number >= c->sought)
+            return c->out[i].place;
+    return c->at;
+}
+
+/* Whether those who held the others up may do so because they wait, in a step that they have, for a mate that has not been given
+ * its part of that step: one that waits for a later one is none of these, and what it waits for is the others' return. */
+static bool owes(const struct feed *feed, const struct job *job)
+{
+    const struct consumer *rearmost = NULL;
+
+    for (const struct consumer *c = feed->consumers; c; c = c->next)
+        if (c->job == job && c->stalls && (!rearmost || job_before(front(c), front(rearmost))))
+            rearmost = c;
+    for (const struct consumer *c = rearmost ? feed->consumers : NULL; c; c = c->next)
+        if (c->job == job && !c->stalls && is_asking(c) && !job_before(front(rearmost), c->at))
+            return true;
+    return false;
+}
+
+/* Long enough for the others to take what they were given by then, where park_after is 0. */
+static int64_t parked_until_ns(const struct job *job)
+{
+    const int64_t patience_ns = park_patience_ns(job);
+
+    return job->parked_ns + (patience_ns > PARKED_NS ? patience_ns : PARKED_NS);
+}
+
+static bool may_go_on(struct feed *feed, const struct job *job, bool others_starve)
+{
+    if (asks(feed, job))
+        return true;
+    if (!owes(feed, job))
+        return false;
+    if (!others_starve || feed_now_ns() >= parked_until_ns(job))
+        return true;
+    feed_due(feed, parked_until_ns(job));
+    return false;
 }
 
 static void unpark(struct feed *feed, struct job *job)
@@ -165,7 +219,7 @@ void park_turn(struct feed *feed)
         int64_t waited, idle, due_ns;
 
         job->stalls = false;
-        if (job->parked && asks(feed, job))
+        if (job->parked && may_go_on(feed, job, starved.since_ns))
             unpark(feed, job);
         if (!feed->starving || !may_stall(job))
             continue;

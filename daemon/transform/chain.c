@@ -4,10 +4,15 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct chain {
     struct kernel *kernel;
+    struct chain_shape shape;
     struct plan plan;
+    struct pixels pixels;  /* its memory begins at the first plane; NULL: no transform wants pixels */
+    uint8_t *tables;       /* the 256 values that each plane's pixels become */
+    float mean[3], std[3]; /* what they were made from */
 };
 
 /* What may not come before a transform of a stage. */
@@ -50,20 +55,62 @@ int chain_check_all(const struct field *field, struct plan_size *size, struct pr
     return 0;
 }
 
+static bool has_colours(const struct field *field)
+{
+    for (uint32_t i = 0; i < field->n_transforms; i++)
+        if (field->transforms[i].ops->pixels)
+            return true;
+    return false;
+}
+
+static size_t pixels_bytes(const struct field *field, const struct chain_shape *shape)
+{
+    bool spare = false;
+    for (uint32_t i = 0; i < field->n_transforms; i++)
+        spare |= field->transforms[i].ops->spare;
+    return ((size_t)shape->width * (size_t)shape->height * (spare ? 6 : 3) + 63) / 64 * 64;
+}
+
+static size_t tables_bytes(const struct chain_shape *shape)
+{
+    return 3 * 256 * dtype_table[shape->dtype].size;
+}
+
 size_t chain_bytes(const struct field *field, const struct chain_shape *shape)
 {
-    (void)field;
-    return sizeof(struct chain) + kernel_bytes(shape->width, shape->height, shape->swap_pixels);
+    size_t sum = sizeof(struct chain) + kernel_bytes(shape->width, shape->height, shape->swap_pixels);
+    if (has_colours(field))
+        sum += pixels_bytes(field, shape) + tables_bytes(shape);
+    return sum;
+}
+
+/* Touched, as all that a worker has. */
+static int pixels_create(struct chain *chain, const struct field *field)
+{
+    const size_t bytes = pixels_bytes(field, &chain->shape), plane = (size_t)chain->shape.width * (size_t)chain->shape.height;
+    uint8_t *memory = aligned_alloc(64, bytes);
+    chain->tables = malloc(tables_bytes(&chain->shape));
+    chain->pixels = (struct pixels){ .plane = { memory, memory + plane, memory + 2 * plane },
+                                     .spare = bytes >= 6 * plane ? memory + 3 * plane : NULL,
+                                     .width = chain->shape.width,
+                                     .height = chain->shape.height };
+    if (!memory || !chain->tables)
+        return -ENOMEM;
+    memset(memory, 0, bytes);
+    return 0;
 }
 
 int chain_create(struct chain **out, const struct field *field, const struct chain_shape *shape)
 {
+    const bool colours = has_colours(field);
     struct chain *chain = calloc(1, sizeof *chain);
     if (!chain)
         return -ENOMEM;
-    (void)field;
-    const int error =
-        kernel_create(&chain->kernel, NULL, shape->width, shape->height, shape->dtype, shape->layout, shape->swap_pixels);
+    chain->shape = *shape;
+    int error = kernel_create(&chain->kernel, NULL, shape->width, shape->height, colours ? DTYPE_U8 : shape->dtype,
+                              colours ? LAYOUT_CHW : shape->layout, shape->swap_pixels);
+    if (!error && colours)
+        error = pixels_create(chain, field);
     if (error) {
         chain_destroy(chain);
         return error;
@@ -77,6 +124,8 @@ void chain_destroy(struct chain *chain)
     if (!chain)
         return;
     kernel_destroy(chain->kernel);
+    free(chain->pixels.plane[0]);
+    free(chain->tables);
     free(chain);
 }
 
@@ -86,9 +135,12 @@ int chain_draw(const struct field *field, const struct row_key *key, struct plan
         const struct transform_use *use = &field->transforms[i];
         struct draw draw;
         draw_init(&draw, key, use->ops->name, use->ordinal);
+        struct plan_drawn *drawn = &plan->drawn[plan->n_drawn];
         const int error = use->ops->plan(use->params, &draw, plan, why);
         if (error)
             return error;
+        drawn->ops = use->ops;
+        drawn->params = use->params;
     }
     return 0;
 }
@@ -101,8 +153,70 @@ int chain_plan(struct chain *chain, const struct field *field, const struct row_
     return error ? error : kernel_plan(chain->kernel, &chain->plan, turn, stored, why);
 }
 
+/* The kernel's own arithmetic, once for each number that a pixel may be. */
+static void tables_plan(struct chain *chain)
+{
+    const struct plan *plan = &chain->plan;
+    float pixels[256], scale[256], bias[256];
+    if (memcmp(chain->mean, plan->mean, sizeof chain->mean) == 0 && memcmp(chain->std, plan->std, sizeof chain->std) == 0)
+        return;
+    memcpy(chain->mean, plan->mean, sizeof chain->mean);
+    memcpy(chain->std, plan->std, sizeof chain->std);
+    for (int c = 0; c < 3; c++) {
+        for (int i = 0; i < 256; i++) {
+            pixels[i] = (float)i;
+            kernel_value(chain->shape.dtype, plan->mean[c], plan->std[c], &scale[i], &bias[i]);
+        }
+        const struct kernel_sum sum = {
+            .rows = &(const float *){ pixels }, .weights = &(const float){ 1 }, .taps = 1, .n = 256, .scale = scale, .bias = bias
+        };
+        kernel_scalar.down(&sum, chain->shape.dtype, chain->tables + (size_t)c * tables_bytes(&chain->shape) / 3);
+    }
+}
+
+#define CONVERT(type)                                                                                                            \
+    for (size_t c = 0; c < 3; c++) {                                                                                             \
+        const uint8_t *from = chain->pixels.plane[c];                                                                            \
+        const type *table = (const type *)(const void *)chain->tables + 256 * c;                                                 \
+        type *to = (type *)row + (chain->shape.layout == LAYOUT_CHW ? c * n : c);                                                \
+        const size_t step = chain->shape.layout == LAYOUT_CHW ? 1 : 3;                                                           \
+        for (size_t i = 0; i < n; i++)                                                                                           \
+            to[i * step] = table[from[i]];                                                                                       \
+    }
+
+/* Normalised, converted and laid out. */
+static void convert(struct chain *chain, void *row)
+{
+    const size_t n = (size_t)chain->shape.width * (size_t)chain->shape.height;
+    tables_plan(chain);
+    switch (dtype_table[chain->shape.dtype].size) {
+    case 1:
+        CONVERT(uint8_t);
+        break;
+    case 2:
+        CONVERT(uint16_t);
+        break;
+    default:
+        CONVERT(uint32_t);
+    }
+}
+
 int chain_run(struct chain *chain, int (*next)(void *from, const uint8_t **row, struct problem *why), void *from, void *row,
               struct problem *why)
 {
-    return kernel_run(chain->kernel, next, from, row, why);
+    const struct plan *plan = &chain->plan;
+    struct values values = { row, chain->shape.width, chain->shape.height, chain->shape.dtype, chain->shape.layout };
+    uint8_t *pixels = chain->pixels.plane[0];
+    const int error = kernel_run(chain->kernel, next, from, pixels ? pixels : row, why);
+    if (error)
+        return error;
+    for (uint32_t i = 0; i < plan->n_drawn; i++)
+        if (plan->drawn[i].ops->pixels)
+            plan->drawn[i].ops->pixels(&plan->drawn[i], &chain->pixels);
+    if (pixels)
+        convert(chain, row);
+    for (uint32_t i = 0; i < plan->n_drawn; i++)
+        if (plan->drawn[i].ops->finish)
+            plan->drawn[i].ops->finish(&plan->drawn[i], &values);
+    return 0;
 }

@@ -3,8 +3,8 @@
  * lets the transforms that need pixels or the finished row have their turn. Used by the decoders of pictures; one chain per worker
  * and field, never shared; checks on the main thread.
  *
- * Where a field's list has a colour transform, the kernel writes whole numbers 0..255, pixel by pixel, into the chain's own picture
- * (torchvision has uint8 there, too); the colour transforms change that in the order of the list; and one pass normalises, converts
+ * Where a field's list has a colour transform, the kernel writes whole numbers 0..255, in planes, into the chain's own picture
+ * (torchvision has uint8 there, too; loops over planes are what compilers turn into vectors); the colour transforms change that in the order of the list; and one pass normalises, converts
  * and lays it out in the slot. Where it has none, the kernel writes into the slot. */
 #ifndef PFEED_TRANSFORM_CHAIN_H
 #define PFEED_TRANSFORM_CHAIN_H

@@ -205,6 +205,12 @@ static int taps_plan(struct kernel *kernel, bool mirror, bool flip)
 }
 
 /* value = (pixel / 255 - mean) / std = pixel * scale + bias; uint8 keeps pixels. */
+void kernel_value(enum dtype dtype, float mean, float std, float *scale, float *bias)
+{
+    *scale = dtype == DTYPE_U8 ? 1 : (float)(1 / (255 * (double)std));
+    *bias = dtype == DTYPE_U8 ? 0 : (float)(0 - (double)mean / (double)std);
+}
+
 static void values_plan(struct kernel *kernel, const struct plan *plan)
 {
     if (memcmp(kernel->mean, plan->mean, sizeof kernel->mean) == 0 && memcmp(kernel->std, plan->std, sizeof kernel->std) == 0)
@@ -213,9 +219,8 @@ static void values_plan(struct kernel *kernel, const struct plan *plan)
     memcpy(kernel->std, plan->std, sizeof kernel->std);
     const size_t plane = (size_t)(kernel->width > kernel->height ? kernel->width : kernel->height);
     for (size_t c = 0; c < 3; c++) {
-        const double mean = (double)plan->mean[c], std = (double)plan->std[c];
-        const float scale = kernel->dtype == DTYPE_U8 ? 1 : (float)(1 / (255 * std));
-        const float bias = kernel->dtype == DTYPE_U8 ? 0 : (float)(0 - mean / std);
+        float scale, bias;
+        kernel_value(kernel->dtype, plan->mean[c], plan->std[c], &scale, &bias);
         for (size_t i = 0; i < plane; i++) {
             kernel->scale[c * plane + i] = kernel->scale[3 * plane + 3 * i + c] = scale;
             kernel->bias[c * plane + i] = kernel->bias[3 * plane + 3 * i + c] = bias;

@@ -55,6 +55,9 @@ struct kernel_ops {
     void (*down)(const struct kernel_sum *sum, enum dtype dtype, void *out);
 };
 
+/* What a normalised value of a type is made with: pixel * scale + bias. */
+void kernel_value(enum dtype dtype, float mean, float std, float *scale, float *bias);
+
 extern const struct kernel_ops kernel_scalar; /* kernel_scalar.c */
 
 struct kernel;

@@ -2,7 +2,8 @@
 /* What a kind of transform is: one file of this folder, one const struct transform_ops at its end named transform_<word>, one
  * word in daemon/meson.build. All that is random about it is drawn into a plan, from the picture's size alone; chain.c then
  * carries out the whole list. Where a picture's pixels go (crops, resizes, flips, padding) is left to the fused kernel
- * (kernel.c), which does all of it on the way from the decoder into the slot. */
+ * (kernel.c), which does all of it on the way from the decoder into the slot. What changes colours has `pixels`, which is handed
+ * the picture in its last size; what works on the finished row has `finish`. tests/unit/test_transforms.c adds one of its own. */
 #ifndef PFEED_TRANSFORM_H
 #define PFEED_TRANSFORM_H
 
@@ -12,6 +13,16 @@
 
 enum filter { FILTER_BILINEAR, FILTER_BICUBIC, FILTER_NEAREST };
 #define FILTER_WORDS "bilinear|bicubic|nearest" /* of settings, in the order of the enum */
+
+struct transform_ops;
+
+/* What a transform of colours or of finished rows is to do with one picture. */
+struct plan_drawn {
+    const struct transform_ops *ops;
+    const void *params;
+    double v[8];      /* the transform's own numbers */
+    struct draw draw; /* for more than fits there: where its stream stands */
+};
 
 /* What will be done to one picture. Rectangles are in pixels of the upright picture. */
 struct plan {
@@ -28,6 +39,8 @@ struct plan {
     bool antialias;
     bool normalize;
     float mean[3], std[3];
+    uint32_t n_drawn;
+    struct plan_drawn drawn[FIELD_TRANSFORMS]; /* in the order of the list */
 };
 
 /* Where in the list a kind may stand: see chain_check (chain.h). */
@@ -116,6 +129,29 @@ static inline void plan_resize(struct plan *plan, int32_t width, int32_t height,
     plan->antialias = antialias;
 }
 
+/* In plan, of a transform with `pixels` or `finish`: it will be called, with this. Not asked for: nothing is done to this picture. */
+static inline struct plan_drawn *plan_act(struct plan *plan, const struct draw *draw)
+{
+    struct plan_drawn *drawn = &plan->drawn[plan->n_drawn++];
+    drawn->draw = *draw;
+    return drawn;
+}
+
+/* A picture in its last size: red, green and blue, each width * height bytes, rows from the top. */
+struct pixels {
+    uint8_t *plane[3];
+    uint8_t *spare; /* as much again, for who has `spare` set; its planes lie one after another */
+    int32_t width, height;
+};
+
+/* The finished row, where it lies in the batch. */
+struct values {
+    void *data;
+    int32_t width, height;
+    enum dtype dtype; /* u8, f16, bf16 or f32 */
+    enum layout layout;
+};
+
 /* In check: the colour that `fill:` says (none: black), and that plan_pad may be called with it. */
 int plan_size_pad(struct plan_size *size, const char *name, const struct setting_ints *fill, struct problem *why);
 void plan_fill(const struct setting_ints *words, uint8_t fill[3]);
@@ -129,6 +165,11 @@ struct transform_ops {
     int (*check)(const void *params, struct plan_size *size, struct problem *why);
     /* On a worker: pure in draw's key. The plan's picture may be any size; -ERANGE and a sentence where it cannot be done. */
     int (*plan)(const void *params, struct draw *draw, struct plan *plan, struct problem *why);
+    /* On a worker, where plan has asked for it: changes the pixels in place. */
+    void (*pixels)(const struct plan_drawn *drawn, struct pixels *pixels);
+    bool spare;
+    /* The same of the finished row. */
+    void (*finish)(const struct plan_drawn *drawn, struct values *values);
 };
 
 extern const struct transform_ops *const transform_kinds[]; /* generated; NULL at the end */

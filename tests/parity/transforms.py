@@ -19,6 +19,7 @@ except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
 
+import colours
 import draws
 import parity
 import pictures
@@ -123,6 +124,76 @@ def check_resizes(checks, picture, seed, case):
     checks.same("random_resized_crop, nearest, draw and all, against Pillow", ours, expected, f"{case} {size}")
 
 
+# --- colours --------------------------------------------------------------------------------------------------------------------
+
+JITTERS = (
+    {"brightness": 0.4},
+    {"contrast": 0.4},
+    {"saturation": 0.4},
+    {"hue": 0.1},
+    {"hue": (0.2, 0.5)},
+    {"brightness": (0.5, 3), "contrast": (1.5, 2), "saturation": 2.5, "hue": 0.5},
+    {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "p": 0.8},
+)
+
+
+def check_vision(checks, name, ours, theirs, case):
+    """torch fuses some products and sums, and its grey falls short of whole numbers: a value is one step off now and then."""
+    gap = np.abs(ours.astype(int) - theirs)
+    checks.add(f"{name} against torchvision: largest difference", 1, int(gap.max()), case)
+    checks.add(f"{name} against torchvision: share that differs", 0.5, 100 * (gap > 0).mean(), case, "%")
+
+
+def check_jitter(checks, picture, seed, case):
+    height, width = picture.image.height - 3, picture.image.width - 3
+    crop = word("random_crop", size=(height, width))
+    pixels = picture.row(seed, crop)
+    for settings in JITTERS:
+        changes = colours.jitter(draws.Draw("color_jitter", seed), settings)
+        expected = theirs = pixels
+        for name, factor in changes:
+            expected = colours.CHANGES[name](expected, factor)
+        ours = picture.row(seed, crop, word("color_jitter", **settings))
+        what = f"{case} {settings}"
+        checks.same("color_jitter, draw and all, against its formulas", ours, expected, what)
+        if colours.vision and len(changes) == 1:  # of one alone: the next would see what differs
+            checks_name = changes[0][0]
+            check_vision(checks, checks_name, ours, colours.by_vision(checks_name, theirs, changes[0][1]), what)
+        whole = picture.row(seed, crop, word("color_jitter", **settings), layout="chw", dtype="float32")
+        checks.near("color_jitter, float32", whole * np.float64(255), ours, what, 1e-4)
+        checks.same("color_jitter, chw against hwc", picture.row(seed, crop, word("color_jitter", **settings), layout="chw"), ours, what)
+
+
+def check_grayscale(checks, picture, seed, case):
+    size = word("resize", size=(30, 40))
+    pixels = picture.row(seed, size)
+    for p in (1, 0.5, 0):
+        expected = colours.grayscale(pixels) if draws.Draw("grayscale", seed).unit() < p else pixels
+        ours = picture.row(seed, size, word("grayscale", p=p))
+        checks.same("grayscale, draw and all, against its formula", ours, expected, f"{case} p {p}")
+    if colours.vision:
+        ours = picture.row(seed, size, word("grayscale"))
+        check_vision(checks, "grayscale", ours, colours.by_vision("grayscale", pixels), case)
+
+
+def check_both(checks, picture, seed, case):
+    """The list's order, and flips behind colours, which change no colour."""
+    jitter = word("color_jitter", contrast=(1.5, 2))
+    size = word("resize", size=(30, 40))
+    changes = colours.jitter(draws.Draw("color_jitter", seed), {"contrast": (1.5, 2)})
+    pixels = picture.row(seed, size)
+    for words, first in (((jitter, word("grayscale")), True), ((word("grayscale"), jitter), False)):
+        expected = pixels
+        for name, factor in changes if first else ():
+            expected = colours.CHANGES[name](expected, factor)
+        expected = colours.grayscale(expected)
+        for name, factor in () if first else changes:
+            expected = colours.CHANGES[name](expected, factor)
+        checks.same("color_jitter and grayscale in the list's order", picture.row(seed, size, *words), expected, case)
+        flipped = picture.row(seed, size, *words, word("horizontal_flip", p=1))
+        checks.same("colours, then a flip", flipped, expected[:, ::-1], case)
+
+
 def main():
     if len(sys.argv) != 3:
         print(__doc__)
@@ -136,8 +207,10 @@ def main():
             picture = Picture(tool, path)
             for seed in range(SEEDS):
                 case = f"{width}x{height}, seed {seed}"
-                for check in (check_flips, check_crops, check_resizes):
+                for check in (check_flips, check_crops, check_resizes, check_jitter, check_grayscale, check_both):
                     check(checks, picture, seed, case)
+    if not colours.vision:
+        print("torchvision is not installed: its lines are missing below")
     return 0 if checks.show() else 1
 
 

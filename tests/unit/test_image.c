@@ -380,14 +380,14 @@ static struct file with_exif(const struct file *file, int orientation, bool big)
     return out;
 }
 
-struct pixels {
+struct whole {
     const uint8_t *at;
     size_t step;
 };
 
 static int pixels_next(void *from, const uint8_t **row, struct problem *why)
 {
-    struct pixels *pixels = from;
+    struct whole *pixels = from;
     *row = pixels->at;
     pixels->at += pixels->step;
     return 0;
@@ -422,7 +422,7 @@ static void expected_row(const struct setup *setup, const uint8_t *whole, int wi
     assert_int_equal(use->ops->plan(use->params, &draw, &plan, NULL), 0);
     assert_int_equal(kernel_create(&kernel, NULL, 40, 30, setup->field.dtype, setup->field.layout, 0), 0);
     assert_int_equal(kernel_plan(kernel, &plan, kernel_turns[1], &need, NULL), 0);
-    struct pixels pixels = { up + (need.y * w + need.x) * 3, (size_t)w * 3 };
+    struct whole pixels = { up + (need.y * w + need.x) * 3, (size_t)w * 3 };
     assert_int_equal(kernel_run(kernel, pixels_next, &pixels, row, NULL), 0);
     kernel_destroy(kernel);
     free(up);

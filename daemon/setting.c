@@ -156,6 +156,13 @@ static int set_numbers(const struct setting *row, void *value, const char *const
     struct setting_ints ints = { .n = n };
     struct setting_floats floats = { .n = n };
     int rc = 0;
+    if (row->type == SETTING_FLOATS && row->choices && n <= 1) {
+        const bool word = n == 1 && choice_index(row->choices, words[0]) >= 0;
+        if (n == 0)
+            return -EINVAL;
+        n = word ? 0 : n;
+        floats.n = n;
+    }
     for (*bad = 0; *bad < n; ++*bad) {
         if (row->type == SETTING_INTS)
             rc = parse_int(row, words[*bad], &ints.v[*bad]);

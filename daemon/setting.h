@@ -59,9 +59,11 @@ struct setting {
     size_t offset;       /* into the plug-in's or section's params struct */
     const char *initial; /* the default, as it would be written in YAML; NULL: must be given */
     double min, max;     /* for each number, in the unit that is stored; both 0: any */
-    const char *choices; /* CHOICE: "a|b|c|!d"; d is for a later version. INT and SIZE: a word that may stand for 0: "auto" */
-    const char *help;    /* one line, no full stop */
-    bool restart;        /* of the daemon's own: a reload does not change it */
+    const char
+        *choices;     /* CHOICE: "a|b|c|!d"; d is for a later version. INT and SIZE: a word that may stand for 0: "auto"; FLOATS:
+                          * one that stands for a list of none */
+    const char *help; /* one line, no full stop */
+    bool restart;     /* of the daemon's own: a reload does not change it */
     enum setting_print print;
 };
 

@@ -175,6 +175,10 @@ static void print_list(const struct setting *row, const void *value, FILE *to)
     const struct setting_floats *floats = value;
     const struct setting_strings *strings = value;
     uint32_t n = row->type == SETTING_INTS ? ints->n : row->type == SETTING_FLOATS ? floats->n : strings->n;
+    if (n == 0 && row->type == SETTING_FLOATS && row->choices) {
+        fputs(row->choices, to);
+        return;
+    }
     fputc('[', to);
     for (uint32_t i = 0; i < n; i++) {
         if (i)

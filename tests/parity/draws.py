@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What rows draw, from pfeed-order(7) and pfeed.yaml(5) alone: nothing here is taken from daemon/."""
 import math
+import statistics
 
 MASK = (1 << 64) - 1
 
@@ -67,3 +68,23 @@ def part(draw, width, height, scale, ratio):
         wide = round(height * ratio[1])
     wide, high = max(1, wide), max(1, high)
     return (width - wide) // 2, (height - high) // 2, wide, high
+
+
+def erased(draw, width, height, p, scale, ratio):
+    """random_erasing: (x, y, width, height), or None."""
+    if draw.unit() >= p:
+        return None
+    for _ in range(10):
+        area = width * height * draw.between(*scale)
+        shape = math.exp(draw.between(math.log(ratio[0]), math.log(ratio[1])))
+        high, wide = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if high < height and wide < width:
+            y = draw.below(height - high + 1)
+            return draw.below(width - wide + 1), y, wide, high
+    return None
+
+
+def noise(draw, n):
+    """Normal numbers, a word each."""
+    normal = statistics.NormalDist()
+    return [normal.inv_cdf(((draw.word() >> 12) + 0.5) / 2**52) for _ in range(n)]

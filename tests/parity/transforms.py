@@ -194,6 +194,46 @@ def check_both(checks, picture, seed, case):
         checks.same("colours, then a flip", flipped, expected[:, ::-1], case)
 
 
+# --- finished rows --------------------------------------------------------------------------------------------------------------
+
+NORMALIZE = word("normalize", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def check_erasing(checks, picture, seed, case):
+    size, channels = word("resize", size=(30, 40)), (0.5, -2.25, 100)
+    plain = {dtype: picture.row(seed, size, NORMALIZE, dtype=dtype) for dtype in ("float32", "float16")}
+    plain["uint8"] = picture.row(seed, size)
+    recipes = (
+        ({"value": 0}, "float16"),
+        ({"p": 0.9, "value": channels, "scale": (0.3, 0.9), "ratio": (0.1, 10)}, "float32"),
+        ({"p": 1, "value": (1, 254.5, 3), "scale": (0.1, 0.1)}, "uint8"),
+        ({"p": 1, "value": "random"}, "float32"),
+        ({"p": 1, "value": "random"}, "float16"),
+    )
+    for settings, dtype in recipes:
+        draw = draws.Draw("random_erasing", seed)
+        place = draws.erased(draw, 40, 30, settings.get("p", 0.5), settings.get("scale", (0.02, 0.33)), settings.get("ratio", (0.3, 3.3)))
+        expected = plain[dtype].copy()
+        if place:
+            x, y, wide, high = place
+            part = expected[y : y + high, x : x + wide]
+            if settings["value"] == "random":
+                part[:] = np.reshape(draws.noise(draw, 3 * high * wide), (3, high, wide)).transpose(1, 2, 0)
+            else:
+                part[:] = np.floor(np.add(settings["value"], 0.5)) if dtype == "uint8" else settings["value"]
+        words = [size, word("random_erasing", **settings)] if dtype == "uint8" else [size, NORMALIZE, word("random_erasing", **settings)]
+        for layout in ("hwc", "chw"):
+            ours = picture.row(seed, *words, dtype=dtype, layout=layout)
+            what = f"{case} {settings} {dtype} {layout}"
+            if settings["value"] == "random":  # the last bit of a float is not the definition's
+                checks.near(f"random_erasing, noise against Python's quantile, {dtype}", ours, expected, what, 5e-7 if dtype == "float32" else 4e-3)
+                outside = np.ones(ours.shape[:2], bool)
+                outside[y : y + high, x : x + wide] = False
+                checks.same("random_erasing, beside its noise", ours[outside], expected[outside], what)
+            else:
+                checks.same("random_erasing, draw and all", ours, expected, what)
+
+
 def main():
     if len(sys.argv) != 3:
         print(__doc__)
@@ -207,7 +247,7 @@ def main():
             picture = Picture(tool, path)
             for seed in range(SEEDS):
                 case = f"{width}x{height}, seed {seed}"
-                for check in (check_flips, check_crops, check_resizes, check_jitter, check_grayscale, check_both):
+                for check in (check_flips, check_crops, check_resizes, check_jitter, check_grayscale, check_both, check_erasing):
                     check(checks, picture, seed, case)
     if not colours.vision:
         print("torchvision is not installed: its lines are missing below")

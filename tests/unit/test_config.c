@@ -319,9 +319,10 @@ static void test_dump_whole(void **state)
     for (size_t i = 0; transform_kinds[i]; i++) {
         const char *name = transform_kinds[i]->name;
         snprintf(line, sizeof line, images, name,
-                 strcmp(name, "normalize") == 0 ? "mean: 0, std: 1"
-                 : strstr(name, "flip")         ? ""
-                                                : "size: 4");
+                 strcmp(name, "normalize") == 0                              ? "mean: 0, std: 1"
+                 : strcmp(name, "color_jitter") == 0                         ? "hue: 0.1"
+                 : strcmp(transform_kinds[i]->settings[0].name, "size") == 0 ? "size: 4"
+                                                                             : "");
         config = load_good(line);
         text = dump(config);
         check_rows(transform_kinds[i]->settings, text, 14, 1);

@@ -11,9 +11,16 @@
 
 _Static_assert(PICTURE_SIDE <= KERNEL_SIDE, "the kernel takes whatever is decoded");
 
+#ifdef HAVE_PNG
+#define IMAGE_HELP "JPEG (libjpeg-turbo) and PNG (libspng) pictures, only the part that the transforms need"
+#else
+#define IMAGE_HELP "JPEG pictures (libjpeg-turbo), only the part that the transforms need"
+#endif
+
 struct image_params {
     bool orientation;
     int64_t max_pixels, max_progressive;
+    struct setting_ints background;
 };
 
 static const struct setting settings[] = {
@@ -22,7 +29,10 @@ static const struct setting settings[] = {
     { "max_pixels", SETTING_INT, offsetof(struct image_params, max_pixels), "64000000", 1, 4e9, NULL,
       "a larger picture is a bad sample" },
     { "max_progressive", SETTING_INT, offsetof(struct image_params, max_progressive), "4000000", 1, 4e9, NULL,
-      "pixels; a larger progressive picture is a bad sample, since each worker must keep it whole at 8 bytes a pixel" },
+      "pixels; a larger progressive or interlaced picture is a bad sample, since each worker must keep it whole at 8 bytes a "
+      "pixel" },
+    { "background", SETTING_INTS, offsetof(struct image_params, background), "[255, 255, 255]", 0, 255, NULL,
+      "red, green and blue, or one number for all three: what transparent pictures are laid over" },
     SETTINGS_END,
 };
 
@@ -45,6 +55,11 @@ static int image_prepare(struct field *field, const struct sample_part *part, st
         return problem_about(
             why, "decode", -1,
             problem_set(why, -EINVAL, "part '%s' holds plain numbers, not encoded pictures; take decode: raw", part->name));
+    const struct image_params *params = field->decode_params;
+    if (params->background.n != 1 && params->background.n != 3)
+        return problem_about(why, "decode", -1,
+                             problem_set(why, -EINVAL, "background has %u numbers; take three (red, green, blue) or one for all",
+                                         params->background.n));
     if (field->dtype == DTYPES)
         field->dtype = DTYPE_U8;
     struct plan_size size = { .whole_numbers = field->dtype == DTYPE_U8, .std = { 1, 1, 1 } };
@@ -78,7 +93,10 @@ static struct chain_shape shape_of(const struct field *field)
 
 static struct picture_limits limits_of(const struct image_params *params)
 {
-    return (struct picture_limits){ (uint64_t)params->max_pixels, (uint64_t)params->max_progressive };
+    struct picture_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive, { 0 } };
+    for (uint32_t c = 0; c < 3; c++)
+        limits.background[c] = (uint8_t)params->background.v[params->background.n == 3 ? c : 0];
+    return limits;
 }
 
 static size_t n_kinds(void)
@@ -214,7 +232,7 @@ static int image_row(void *state, void *codec, const struct field *field, const 
 
 const struct decode_ops decode_image = {
     .name = "image",
-    .help = "JPEG pictures (libjpeg-turbo), only the part that the transforms need",
+    .help = IMAGE_HELP,
     .settings = settings,
     .params_size = sizeof(struct image_params),
     .prepare = image_prepare,

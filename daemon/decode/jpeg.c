@@ -138,13 +138,10 @@ static const char *colour_name(J_COLOR_SPACE space)
 static int check_head(struct jpeg_reader *reader, struct problem *why)
 {
     struct jpeg_decompress_struct *jpeg = &reader->jpeg;
-    const uint64_t pixels = (uint64_t)jpeg->image_width * jpeg->image_height;
-    if (pixels > reader->limits.max_pixels)
-        return problem_set(why, -EFBIG, "JPEG: %u x %u pixels, but max_pixels is %llu", jpeg->image_width, jpeg->image_height,
-                           (unsigned long long)reader->limits.max_pixels);
-    if (pixels > reader->limits.max_kept && jpeg_has_multiple_scans(jpeg))
-        return problem_set(why, -EFBIG, "JPEG: progressive, %u x %u pixels, but max_progressive is %llu", jpeg->image_width,
-                           jpeg->image_height, (unsigned long long)reader->limits.max_kept);
+    const int error = picture_check_size("JPEG", jpeg->image_width, jpeg->image_height,
+                                         jpeg_has_multiple_scans(jpeg) ? "progressive" : NULL, &reader->limits, why);
+    if (error)
+        return error;
     if (jpeg->arith_code)
         return problem_set(why, -ENOTSUP, "JPEG: arithmetic coding is not supported");
     if (jpeg->data_precision != 8)

@@ -86,3 +86,18 @@ int picture_kind(const void *data, size_t size, uint32_t *kind, struct problem *
         }
     return unknown(data, size, why);
 }
+
+int picture_check_size(const char *name, uint32_t width, uint32_t height, const char *whole, const struct picture_limits *limits,
+                       struct problem *why)
+{
+    const uint64_t pixels = (uint64_t)width * height;
+    if (width > PICTURE_SIDE || height > PICTURE_SIDE)
+        return problem_set(why, -EFBIG, "%s: %u x %u pixels, but no side may be over %d", name, width, height, PICTURE_SIDE);
+    if (pixels > limits->max_pixels)
+        return problem_set(why, -EFBIG, "%s: %u x %u pixels, but max_pixels is %llu", name, width, height,
+                           (unsigned long long)limits->max_pixels);
+    if (pixels > limits->max_kept && whole)
+        return problem_set(why, -EFBIG, "%s: %s, %u x %u pixels, but max_progressive is %llu", name, whole, width, height,
+                           (unsigned long long)limits->max_kept);
+    return 0;
+}

@@ -28,7 +28,8 @@ struct picture_head {
 
 struct picture_limits {
     uint64_t max_pixels;
-    uint64_t max_kept; /* pixels of a picture that can only be decoded whole, and is kept: a progressive JPEG, ... */
+    uint64_t max_kept;     /* pixels of a picture that is only decoded whole, and kept: a progressive JPEG, an interlaced PNG */
+    uint8_t background[3]; /* what transparent pictures are laid over */
 };
 
 /* The file, which must stay until close, and memory for what the picture needs: aligned to 64, codec_bytes of it. */
@@ -50,7 +51,7 @@ struct picture_ops {
     void (*destroy)(void *reader); /* NULL is fine */
     /* -EBADMSG damaged, -ENOTSUP a kind that is not read, -EFBIG past a limit, -ENOMEM; with a sentence. */
     int (*open)(void *reader, const struct picture_file *file, struct picture_head *head, struct problem *why);
-    /* Once after open; the crop lies in the stored picture, or it is -ERANGE. */
+    /* Once after open; the crop lies in the stored picture. */
     int (*crop)(void *reader, const struct rect *crop, struct problem *why);
     /* The crop's next row, 3 bytes a pixel, red first; valid until the next call. */
     int (*row)(void *reader, const uint8_t **row, struct problem *why);
@@ -61,5 +62,8 @@ extern const struct picture_ops *const picture_kinds[]; /* generated; NULL at th
 
 /* Which of picture_kinds a file is, by its first bytes; -EILSEQ and what it seems to be. */
 int picture_kind(const void *data, size_t size, uint32_t *kind, struct problem *why);
+/* For open: -EFBIG and a sentence past a limit. whole: what the picture is that is only decoded whole, or NULL. */
+int picture_check_size(const char *name, uint32_t width, uint32_t height, const char *whole, const struct picture_limits *limits,
+                       struct problem *why);
 
 #endif

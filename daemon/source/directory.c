@@ -15,6 +15,13 @@
 #include "source/manifest.h"
 #include "source/source.h"
 
+/* What decode: image reads. */
+#ifdef HAVE_PNG
+#define EXTENSIONS "[jpg, jpeg, png]"
+#else
+#define EXTENSIONS "[jpg, jpeg]"
+#endif
+
 struct directory_params {
     char *path, *classes;
     struct setting_strings extensions;
@@ -42,7 +49,7 @@ static const struct setting settings[] = {
       .help = "the folder; its folders are the classes, or it holds all files itself" },
     { "classes", SETTING_PATH, offsetof(struct directory_params, classes), "",
       .help = "a file of class names, one a line, that fixes their numbers; default: sorted folder names" },
-    { "extensions", SETTING_STRINGS, offsetof(struct directory_params, extensions), "[jpg, jpeg]",
+    { "extensions", SETTING_STRINGS, offsetof(struct directory_params, extensions), EXTENSIONS,
       .help = "which files count, in any case; 'any': all" },
     SETTINGS_END,
 };

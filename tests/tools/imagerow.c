@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "decode/decode.h"
-#include "decode/jpeg.h"
+#include "decode/picture.h"
 #include "transform/chain.h"
 
 enum { WORDS_MAX = 3 + FIELD_TRANSFORMS, LINE_BYTES = 8192, RECIPES = 64, KEPT_BYTES = 128 << 20 /* of recipes kept open */ };
@@ -195,16 +195,21 @@ static struct recipe *recipe_find(struct recipe *recipes, const char *text, stru
 static int describe_plan(const struct field *field, const struct row_key *key, const void *data, size_t size, char *text,
                          size_t text_size)
 {
-    static struct jpeg_reader *reader;
+    static void *readers[8]; /* of picture_kinds */
     static const struct picture_limits limits = { .max_pixels = UINT64_MAX, .max_kept = UINT64_MAX };
+    const struct picture_file file = { data, size, codec, field->decode->codec_bytes(field) };
     struct picture_head head;
     struct plan plan;
-    if (!reader && jpeg_reader_create(&reader, &limits) < 0)
+    uint32_t kind;
+    if (picture_kind(data, size, &kind, NULL) < 0)
         return -1;
-    if (jpeg_reader_open(reader, data, size, &head, NULL) < 0)
+    const struct picture_ops *ops = picture_kinds[kind];
+    if (!readers[kind] && ops->create(&readers[kind], &limits) < 0)
         return -1;
-    jpeg_reader_close(reader);
-    const bool swap = *(const bool *)field->decode_params && jpeg_reader_orientation(data, size) > 4;
+    if (ops->open(readers[kind], &file, &head, NULL) < 0)
+        return -1;
+    ops->close(readers[kind]);
+    const bool swap = *(const bool *)field->decode_params && ops->orientation && ops->orientation(data, size) > 4;
     plan_init(&plan, swap ? head.height : head.width, swap ? head.width : head.height);
     if (chain_draw(field, key, &plan, NULL) < 0)
         return -1;

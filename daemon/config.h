@@ -17,12 +17,14 @@
 
 #define CONFIG_FIELDS_MAX PF_FIELDS /* fields of a feed */
 #define CONFIG_FEEDS_MAX  1024
+#define CONFIG_LISTED     2
 #define CONFIG_NAME_MAX   63 /* bytes of a feed's name */
 
 /* Where a value was written; line 0: it is a default. */
 struct config_mark {
     const char *file;
     uint32_t line, column; /* from 1 */
+    const char *preset;    /* what says it, there; NULL: somebody wrote it */
 };
 
 enum config_shm { CONFIG_SHM_AUTO, CONFIG_SHM_MEMFD, CONFIG_SHM_POSIX };
@@ -87,6 +89,9 @@ struct config_field {
     struct setting_ints shape;
     struct config_mark *marks, *decode_marks, *transform_marks[FIELD_TRANSFORMS];
     struct config_mark transform_mark[FIELD_TRANSFORMS];
+    char *listed[CONFIG_LISTED]; /* dtype and layout, where the list of transforms has them */
+    struct config_mark listed_mark[CONFIG_LISTED];
+    struct config_mark preset; /* the first in the list */
 };
 
 struct config_feed {

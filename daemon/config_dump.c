@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "config_preset.h"
 #include "config_table.h"
 #include "decode/decode.h"
 #include "deliver/deliver.h"
@@ -14,7 +15,7 @@ static void print_mark(const struct config_mark *mark, FILE *to)
     char place[512];
     config_place(mark, place, sizeof place);
     if (mark->line)
-        fprintf(to, " # %s\n", place);
+        fprintf(to, " # %s%s%s\n", mark->preset ? mark->preset : "", mark->preset ? ", " : "", place);
     else
         fputs(" # default\n", to);
 }
@@ -182,6 +183,11 @@ void config_help(FILE *to)
         help_plugin("decode", decode_kinds[i]->name, decode_kinds[i]->help, decode_kinds[i]->settings, to);
     for (size_t i = 0; transform_kinds[i]; i++)
         help_plugin("transform", transform_kinds[i]->name, transform_kinds[i]->help, transform_kinds[i]->settings, to);
+    for (size_t i = 0; preset_kinds[i].name; i++) {
+        struct preset_rows rows;
+        preset_rows(&preset_kinds[i], &rows);
+        help_plugin("preset", preset_kinds[i].name, preset_kinds[i].help, rows.rows, to);
+    }
     for (size_t i = 0; deliver_kinds[i]; i++)
         help_plugin("deliver", deliver_kinds[i]->name, deliver_kinds[i]->help, NULL, to);
 }

@@ -19,6 +19,12 @@ void config_split_release(struct config_split *split);
 void config_cache_read(struct reader *reader, struct config_feed *feed, yaml_node_t *node);
 void config_cache_release(struct config_cache *cache);
 
+/* config_transforms.c. finish: the field's keys are read; check: it has no error so far. */
+void config_transforms_read(struct reader *reader, struct config_field *field, yaml_node_t *list);
+void config_transforms_finish(struct reader *reader, struct config_field *field);
+void config_transforms_check(struct reader *reader, const struct config_field *field);
+void config_transforms_release(struct config_field *field);
+
 /* config_field.c */
 void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_node_t *map);
 void config_field_release(struct config_field *field);

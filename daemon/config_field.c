@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The fields of a feed: from their YAML maps to struct config_field, with decoder and transforms. Called by config_feed.c on the
+/* The fields of a feed: from their YAML maps to struct config_field, with their decoders; config_transforms.c reads the
+ * transforms. Called by config_feed.c on the
  * main thread at start. */
 #include <ctype.h>
 #include <stdlib.h>
@@ -8,18 +9,12 @@
 #include "config_feed.h"
 #include "config_table.h"
 #include "decode/decode.h"
-#include "transform/chain.h"
 
 #define DEFAULT_DECODER "raw"
 
 static const char *decode_name(uint32_t i)
 {
     return decode_kinds[i] ? decode_kinds[i]->name : NULL;
-}
-
-static const char *transform_name(uint32_t i)
-{
-    return transform_kinds[i] ? transform_kinds[i]->name : NULL;
 }
 
 static void read_decode(struct reader *reader, struct config_field *field, yaml_node_t *node)
@@ -39,52 +34,12 @@ static void read_decode(struct reader *reader, struct config_field *field, yaml_
     field->field.decode_params = params;
 }
 
-static void read_transform(struct reader *reader, struct config_field *field, yaml_node_t *node)
-{
-    yaml_node_t *settings;
-    const char *word = reader_named(reader, node, "a transform", &settings);
-    struct config_mark mark = reader_mark(reader, node);
-    int index = word ? reader_find_word(reader, &mark, "transform", transform_name, word) : -1;
-    uint32_t n = field->field.n_transforms;
-    struct transform_use *use = &field->field.transforms[n];
-    char what[96];
-    void *params = NULL;
-    if (index < 0)
-        return;
-    use->ops = transform_kinds[index];
-    for (uint32_t i = 0; i < n; i++)
-        use->ordinal += field->field.transforms[i].ops == use->ops;
-    field->transform_mark[n] = mark;
-    field->field.n_transforms++;
-    snprintf(what, sizeof what, "transform '%s'", word);
-    reader_params(reader, what, use->ops->settings, use->ops->params_size, settings, &mark, &params, &field->transform_marks[n]);
-    use->params = params;
-}
-
-static void read_transforms(struct reader *reader, struct config_field *field, yaml_node_t *list)
-{
-    if (!list || reader_is_empty(list))
-        return;
-    struct config_mark mark = reader_mark(reader, list);
-    if (list->type != YAML_SEQUENCE_NODE) {
-        reader_error(reader, &mark, "'transforms' is %s; it must be a list ('- name' lines)", reader_type(reader, list));
-        return;
-    }
-    for (const yaml_node_item_t *item = list->data.sequence.items.start; item < list->data.sequence.items.top; item++) {
-        if (field->field.n_transforms == FIELD_TRANSFORMS) {
-            reader_error(reader, &mark, "'transforms' holds too many; give at most %d", FIELD_TRANSFORMS);
-            return;
-        }
-        read_transform(reader, field, reader_node(reader, *item));
-    }
-}
-
 static void nested_field(struct reader *reader, struct reader_section *section, const struct setting *row, yaml_node_t *value)
 {
     if (strcmp(row->name, "decode") == 0)
         read_decode(reader, section->owner, value);
     else
-        read_transforms(reader, section->owner, value);
+        config_transforms_read(reader, section->owner, value);
 }
 
 static const char *dtype_name(uint32_t i)
@@ -118,22 +73,6 @@ static void finish_field(struct reader *reader, struct config_field *field)
         want->shape[i] = field->field.shape[i] = field->shape.v[i];
 }
 
-/* The decoder checks again when it follows the sizes; here the places in the file are known, and no source is needed. */
-static void check_transforms(struct reader *reader, const struct config_field *field)
-{
-    struct plan_size size = { .whole_numbers = field->dtype_given && field->want.dtype == DTYPE_U8 };
-    for (uint32_t i = 0; i < field->field.n_transforms; i++) {
-        const struct transform_use *use = &field->field.transforms[i];
-        struct config_mark mark = field->transform_mark[i], key = { .line = 0 };
-        struct problem why;
-        if (chain_check(use, &size, &why) == 0)
-            continue;
-        if (why.key && why.want < 0)
-            key = config_mark_of(use->ops->settings, field->transform_marks[i], why.key);
-        reader_error(reader, key.line ? &key : &mark, "%s", why.text);
-    }
-}
-
 static void read_field(struct reader *reader, struct config_field *field, yaml_node_t *map)
 {
     char what[NAME_SIZE + 16];
@@ -148,9 +87,11 @@ static void read_field(struct reader *reader, struct config_field *field, yaml_n
     };
     reader_section(reader, &section, map, &field->mark);
     if (!reader->no_memory)
+        config_transforms_finish(reader, field);
+    if (!reader->no_memory)
         finish_field(reader, field);
     if (!reader->no_memory && reader->config->n_errors == before)
-        check_transforms(reader, field);
+        config_transforms_check(reader, field);
     field->bad = reader->no_memory || reader->config->n_errors != before;
 }
 
@@ -211,11 +152,7 @@ void config_field_release(struct config_field *field)
     if (field->field.decode)
         setting_release(field->field.decode->settings, (void *)field->field.decode_params);
     free((void *)field->field.decode_params);
-    for (uint32_t i = 0; i < field->field.n_transforms; i++) {
-        setting_release(field->field.transforms[i].ops->settings, (void *)field->field.transforms[i].params);
-        free((void *)field->field.transforms[i].params);
-        free(field->transform_marks[i]);
-    }
+    config_transforms_release(field);
     setting_release(config_field_table, field);
     free(field->decode_marks);
     free(field->marks);

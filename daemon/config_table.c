@@ -150,7 +150,9 @@ const struct setting config_split_table[] = {
 const struct setting config_field_table[] = {
     { "from", SETTING_STRING, FIELD(from), "", .help = "part of the sample; default: the field's own name" },
     { "decode", SETTING_SECTION, 0, "", .help = "kind of decoder, or a map from it to its settings; default: raw" },
-    { "transforms", SETTING_SECTION, 0, "", .help = "a list: names, or maps from a name to its settings; in this order" },
+    { "transforms", SETTING_SECTION, 0, "",
+      .help = "a list: names, or maps from a name to its settings; in this order. Presets stand for several; 'dtype: WORD' and "
+              "'layout: WORD' may stand in it, too" },
     { "dtype", SETTING_STRING, FIELD(dtype), "auto", .help = "element type of the rows; auto: as the part has it" },
     { "layout", SETTING_CHOICE, FIELD(field.layout), "chw", .choices = "chw|hwc", .help = "of pictures: planes or pixels" },
     { "shape", SETTING_INTS, FIELD(shape), "[]", 1, ELEMENTS_MAX, .help = "of one row, for sources that make their own" },

@@ -331,6 +331,31 @@ static void test_dump_whole(void **state)
     }
 }
 
+/* Where each value of a preset comes from. */
+static void test_dump_preset(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "          - random_resized_crop: # imagenet-train, t.yaml:8\n",
+        "              size: [96] # t.yaml:9\n",
+        "              scale: [0.08, 1] # imagenet-train, t.yaml:8\n",
+        "              antialias: yes # default\n",
+        "          - horizontal_flip: # imagenet-train, t.yaml:8\n              p: 0.25 # t.yaml:10\n",
+        "              std: [0.229, 0.224, 0.225] # imagenet-train, t.yaml:8\n",
+        "        dtype: \"float32\" # imagenet-train, t.yaml:8\n        layout: chw # default\n",
+    };
+    struct config *config =
+        load_good(HEAD "feeds:\n  a:\n    source: { type: directory, path: p }\n    batch: 1\n    fields:\n"
+                       "      x: { decode: image, transforms:\n        { imagenet-train:\n        { size: 96,\n"
+                       "          flip: 0.25 } } }\n");
+    char *text = dump(config);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(text, lines[i]))
+            fail_msg("'%s' is not in\n%s", lines[i], text);
+    free(text);
+    config_destroy(config);
+}
+
 /* Whether text has a line or a word `name:`, also where it is commented out. */
 static void expect_key(const char *text, const char *name)
 {
@@ -449,9 +474,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),       cmocka_unit_test(test_units),  cmocka_unit_test(test_dump),
-        cmocka_unit_test(test_dump_whole), cmocka_unit_test(test_sample), cmocka_unit_test(test_drop_ins),
-        cmocka_unit_test(test_bad_parts),  cmocka_unit_test(test_help),
+        cmocka_unit_test(test_good),       cmocka_unit_test(test_units),       cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_dump_whole), cmocka_unit_test(test_dump_preset), cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_drop_ins),   cmocka_unit_test(test_bad_parts),   cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -140,6 +140,23 @@ static void transforms(void **state)
                   PICTURE "          - resize: { size: [8, 8] }\n          - horizontal_flip: { p: 0.25 }\n", "recipe ");
 }
 
+/* A preset is the list that it stands for, and what may stand in a list is what the field says. */
+static void presets(void **state)
+{
+#define LONG                                                                                                                     \
+    PICTURE "          - resize: { size: 256 }\n          - center_crop: { size: 200 }\n"                                        \
+            "          - normalize: { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }\n"
+    (void)state;
+    mkdir("images", 0700);
+    make_file("images/a.jpg");
+    expect_differ(LONG "        dtype: float32\n", PICTURE "          - imagenet-eval: { size: 200 }\n", "");
+    expect_differ(LONG "        dtype: float32\n", PICTURE "          - imagenet-eval\n", "recipe ");
+    expect_differ(LONG "        dtype: float16\n        layout: hwc\n",
+                  PICTURE "          - layout: hwc\n          - imagenet-eval: { size: 200 }\n          - dtype: float16\n", "");
+    expect_differ(PICTURE "          - resize: { size: 256 }\n          - center_crop: { size: 224 }\n        dtype: uint8\n",
+                  PICTURE "          - imagenet-eval: { normalize: no }\n        dtype: uint8\n", "");
+}
+
 static void order_of_fields(void **state)
 {
     (void)state;
@@ -350,6 +367,7 @@ int main(void)
         TEST(beside),
         TEST(each_its_own),
         TEST(transforms),
+        TEST(presets),
         TEST(order_of_fields),
         TEST(sections),
         TEST(chosen),

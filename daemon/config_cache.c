@@ -30,9 +30,9 @@ static void nested_cache(struct reader *reader, struct reader_section *section, 
 
 static void check(struct reader *reader, struct config_cache *cache)
 {
-    struct config_mark mark = config_mark_of(config_cache_table, cache->marks, cache->reduces ? "decoded" : "disk");
-    if (cache->reduces || cache->disk) {
-        reader_error(reader, &mark, "only 'encoded' is in this version; remove it");
+    struct config_mark mark = config_mark_of(config_cache_table, cache->marks, "disk");
+    if (cache->disk) {
+        reader_error(reader, &mark, "'disk' is not in this version; remove it");
         return;
     }
     if (cache->disk && !cache->disk_size)

@@ -113,6 +113,8 @@ static void prepare_fields(struct opening *opening, struct feed *feed)
         rc = problem_about(&why, "from", -1, find_part(feed, n_parts, field, &why));
         if (rc == 0)
             rc = field->decode->prepare(field, &feed->parts[field->part], &why);
+        if (rc == 0 && field->decode->reduce && feed->config->cache.reduces)
+            field->side = (int32_t)feed->config->cache.side;
         if (rc == 0)
             continue;
         mark = config_mark_of(config_field_table, from->marks, why.key ? why.key : "decode");
@@ -344,12 +346,41 @@ static void compare_caches(struct opening *opening, const struct feed *feed)
     }
 }
 
+/* Whether pictures that are reduced are still large enough for the rows. */
+static bool check_side(struct opening *opening, const struct feed *feed)
+{
+    const struct config_cache *cache = &feed->config->cache;
+    const struct config_mark whole = mark_of_cache(feed->config, "decoded");
+    const struct config_mark mark = mark_or(config_mark_of(config_decoded_table, cache->decoded_marks, "side"), &whole);
+    bool any = false;
+
+    for (uint32_t f = 0; f < feed->n_fields && cache->reduces; f++) {
+        const struct field *field = &feed->fields[f];
+        const int64_t *sides = field->shape + (field->layout == LAYOUT_CHW ? 1 : 0);
+
+        any |= field->side > 0;
+        if (field->side > 0 && (sides[0] > field->side || sides[1] > field->side))
+            config_error(
+                opening->config, &mark,
+                "feed '%s': pictures would be reduced to a shorter side of %d and then enlarged again, as the rows of field "
+                "'%s' have %lld x %lld; give a 'side' of at least %lld",
+                feed->config->name, field->side, field->name, (long long)sides[1], (long long)sides[0],
+                (long long)(sides[0] > sides[1] ? sides[0] : sides[1]));
+    }
+    if (cache->reduces && !any)
+        config_error(opening->config, &whole, "feed '%s': 'decoded' keeps pictures, and no field is one; remove it",
+                     feed->config->name);
+    return any || !cache->reduces;
+}
+
 static void declare_caches(struct opening *opening, struct feed *feed)
 {
     struct problem why = { .key = NULL, .want = -1 };
     struct config_mark mark;
 
     if (!feed->fields || feed->config->bad)
+        return;
+    if (!check_side(opening, feed))
         return;
     if (caches_declare(feed, &why) < 0) {
         mark = mark_of_cache(feed->config, why.key);

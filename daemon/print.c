@@ -117,6 +117,14 @@ static int put_order(const struct config_feed *config, FILE *to)
     return rc;
 }
 
+/* Where pictures are reduced first, to what: also its default counts, as without it they are not. */
+static int put_reduced(const struct config_feed *config, int rc, FILE *to)
+{
+    if (rc == 0 && config->cache.reduces)
+        fprintf(to, "cache decoded side: %lld\n", (long long)config->cache.side);
+    return rc;
+}
+
 /* The hash of the field, or of what concerns the whole feed where it is NULL. */
 static int hash_of(const struct config_feed *config, const struct config_field *field, enum setting_print print, uint64_t *out)
 {
@@ -130,7 +138,7 @@ static int hash_of(const struct config_feed *config, const struct config_field *
     if (field)
         rc = put_field(field, to);
     else if (print == SETTING_RECIPE)
-        rc = put_table(config_feed_table, config, print, "", to);
+        rc = put_reduced(config, put_table(config_feed_table, config, print, "", to), to);
     else
         rc = put_order(config, to);
     rc = ferror(to) ? -ENOMEM : rc;

@@ -100,24 +100,73 @@ static void show_read(struct row_reading *reading, uint64_t id, uint32_t part, i
     __atomic_store_n(&reading->since_ns, now_ns, __ATOMIC_RELEASE);
 }
 
-/* The bytes of field f's part: kept ones, or read; what they are to be kept by, then, in fetch. */
-static int get_part(const struct row_maker *maker, struct feed *feed, uint32_t f, uint64_t id, struct sample_value *value,
-                    struct fetch *fetch, struct problem *why)
+/* A row on its way: what its fields have of the sample so far. */
+struct row_fill {
+    const struct row_maker *maker;
+    struct feed *feed;
+    const struct row_key *key;
+    struct sample_value value; /* of part `have` */
+    uint32_t have;             /* UINT32_MAX: none yet */
+    struct fetch fetch;        /* what value is to be kept by, when it has been of use */
+    int64_t start, read_ns, decode_ns;
+};
+
+static void count(struct row_fill *fill, int64_t *spent_ns)
 {
-    const struct cache_use *use = feed->caches ? &feed->caches->uses[f][CACHE_ENCODED] : NULL;
+    const int64_t now = feed_now_ns();
+
+    *spent_ns += now - fill->start;
+    fill->start = now;
+}
+
+/* The bytes of field f's part: kept ones, or read. */
+static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
+{
+    struct feed *feed = fill->feed;
+    const struct cache_use *use = fetch_use(feed, f, CACHE_ENCODED);
     const uint32_t part = feed->fields[f].part;
-    const bool caching = use && use->cache;
+    int rc = 0;
+
+    if (part == fill->have)
+        return 0;
+    count(fill, &fill->decode_ns);
+    fetch_keep(&fill->fetch, feed, &fill->value, fill->start);
+    show_read(fill->maker->reading, fill->key->id, part, fill->start);
+    if (!use || !fetch_kept(feed, use, fill->key->id, part, fill->start, &fill->value)) {
+        fetch_begin(&fill->fetch, feed, use, fill->key->id, part);
+        rc = read_part(fill->maker, feed, fill->key->id, part, &fill->value, why);
+        fetch_done(&fill->fetch);
+        if (rc >= 0)
+            FEED_ADD(feed, read_bytes, fill->value.size);
+    }
+    __atomic_store_n(&fill->maker->reading->since_ns, 0, __ATOMIC_RELAXED);
+    fill->have = part;
+    count(fill, &fill->read_ns);
+    return rc;
+}
+
+/* Field f's reduced picture: a kept one, or made; its file's bytes need not be kept as well, then. */
+static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *out, struct problem *why)
+{
+    struct feed *feed = fill->feed;
+    const struct field *field = &feed->fields[f];
+    const struct cache_use *use = fetch_use(feed, f, CACHE_DECODED);
+    struct fetch fetch;
+    bool kept;
     int rc;
 
-    fetch->use = NULL;
-    if (caching && fetch_kept(feed, use, id, part, feed_now_ns(), value))
+    show_read(fill->maker->reading, fill->key->id, field->part, fill->start);
+    kept = use && fetch_kept(feed, use, fill->key->id, field->part, fill->start, out);
+    __atomic_store_n(&fill->maker->reading->since_ns, 0, __ATOMIC_RELAXED);
+    if (kept)
         return 0;
-    if (caching)
-        fetch_begin(fetch, feed, use, id, part);
-    rc = read_part(maker, feed, id, part, value, why);
-    fetch_done(fetch);
+    fetch_begin(&fetch, feed, use, fill->key->id, field->part);
+    rc = get_bytes(fill, f, why);
     if (rc >= 0)
-        FEED_ADD(feed, read_bytes, value->size);
+        rc = field->decode->reduce(feed->states[fill->maker->worker][f], fill->maker->room->codec, field, &fill->value, out, why);
+    fetch_done(&fetch);
+    if (rc >= 0 && out->reduced && fetch_keep(&fetch, feed, out, fill->start))
+        fill->fetch.use = NULL;
     return rc;
 }
 
@@ -125,37 +174,24 @@ static int get_part(const struct row_maker *maker, struct feed *feed, uint32_t f
 static int fill_fields(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row,
                        const struct row_key *key, struct problem *why)
 {
-    struct sample_value value = { 0 };
-    struct fetch fetch = { .use = NULL };
-    uint32_t have = UINT32_MAX; /* the part that value is of */
-    int64_t start = feed_now_ns(), now, read_ns = 0, decode_ns = 0;
+    struct row_fill fill = { .maker = maker, .feed = feed, .key = key, .have = UINT32_MAX, .start = feed_now_ns() };
     int rc = 0;
 
     for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
         const struct field *field = &feed->fields[f];
+        struct sample_value reduced;
 
-        if (field->part != have) {
-            fetch_keep(&fetch, feed, &value, start);
-            show_read(maker->reading, key->id, field->part, start);
-            rc = get_part(maker, feed, f, key->id, &value, &fetch, why);
-            __atomic_store_n(&maker->reading->since_ns, 0, __ATOMIC_RELAXED);
-            if (rc < 0)
-                break;
-            have = field->part;
-            now = feed_now_ns();
-            read_ns += now - start;
-            start = now;
-        }
-        rc = field->decode->row(feed->states[maker->worker][f], maker->room->codec, field, &value, key,
-                                slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
-        now = feed_now_ns();
-        decode_ns += now - start;
-        start = now;
+        rc = field->side ? get_reduced(&fill, f, &reduced, why) : get_bytes(&fill, f, why);
+        if (rc >= 0)
+            rc = field->decode->row(feed->states[maker->worker][f], maker->room->codec, field,
+                                    field->side ? &reduced : &fill.value, key,
+                                    slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
     }
-    FEED_ADD(feed, read_ns, (uint64_t)read_ns);
-    FEED_ADD(feed, decode_ns, (uint64_t)decode_ns);
+    count(&fill, &fill.decode_ns);
+    FEED_ADD(feed, read_ns, (uint64_t)fill.read_ns);
+    FEED_ADD(feed, decode_ns, (uint64_t)fill.decode_ns);
     if (rc >= 0)
-        fetch_keep(&fetch, feed, &value, start);
+        fetch_keep(&fill.fetch, feed, &fill.value, fill.start);
     return rc;
 }
 

@@ -70,6 +70,7 @@ struct sample_value {
     size_t size; /* bytes */
     const struct sample_part *part;
     uint64_t *head; /* a packed head that the decoder may set, by one relaxed store; NULL: the source keeps none */
+    bool reduced;   /* data is what the decoder's `reduce` has made */
 };
 
 /* Everything that a row's randomness may depend on (DESIGN.md section 5). */
@@ -103,6 +104,7 @@ struct field {
     uint32_t ndim;
     int64_t shape[SAMPLE_DIMS]; /* of one row; (3, H, W) or (H, W, 3) for images, () for a label */
     size_t row_bytes;
+    int32_t side;          /* the decoder goes through a picture reduced to this shorter side; 0: it does not */
     bool is_image;         /* peek shows it; mean and std undo the normalising */
     float mean[3], std[3]; /* value = (pixel / 255 - mean) / std; 0 and 1 without normalize */
 };

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "decode/decode.h"
 #include "source/digest.h"
+
+#define REDUCED_VERSION 1 /* another where the pictures of a decoder become others */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list, and of all in it but what workers change */
 static struct cache *all;
@@ -49,7 +52,35 @@ static bool keeps(const struct feed *feed, const struct field *field, enum cache
 {
     if (!feed->config->source->place || feed->parts[field->part].kind != PART_ENCODED)
         return false;
-    return kind == CACHE_ENCODED;
+    return kind == CACHE_ENCODED || field->side > 0;
+}
+
+/* What a kept picture depends on beside its file. */
+static uint64_t recipe_of(const struct field *field)
+{
+    struct digest *digest = calloc(1, sizeof(*digest));
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+    uint64_t hash = 0; /* no memory: what uses it fails as well */
+
+    if (digest && to) {
+        for (const struct setting *row = field->decode->settings; row->name; row++) {
+            fprintf(to, "%s: ", row->name);
+            setting_print(row, field->decode_params, to);
+        }
+        fflush(to);
+        digest_number(digest, REDUCED_VERSION);
+        digest_text(digest, field->decode->name);
+        digest_text(digest, text ? text : "");
+        digest_number(digest, field->decode->reduced_print(field));
+        hash = digest_end(digest);
+    }
+    if (to)
+        fclose(to);
+    free(text);
+    free(digest);
+    return hash;
 }
 
 static struct cache *find(uint64_t source, uint64_t samples, enum cache_kind kind, uint64_t size)
@@ -108,7 +139,8 @@ static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, str
         if (!keeps(feed, field, kind))
             continue;
         caches->uses[f][kind].cache = cache;
-        caches->uses[f][kind].index = index_of(cache, feed->parts[field->part].name, 0);
+        caches->uses[f][kind].index =
+            index_of(cache, feed->parts[field->part].name, kind == CACHE_DECODED ? recipe_of(field) : 0);
         if (!caches->uses[f][kind].index)
             return problem_set(why, -E2BIG, "more than %d parts of samples are to be kept in one cache; take fewer fields",
                                CACHE_INDEXES);

@@ -61,6 +61,11 @@ static bool holds(const struct feed *feed, const struct cache_use *use, uint64_t
     return false;
 }
 
+const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int kind)
+{
+    return feed->caches && feed->caches->uses[field][kind].cache ? &feed->caches->uses[field][kind] : NULL;
+}
+
 bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
                 struct sample_value *value)
 {
@@ -72,12 +77,18 @@ bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t i
     }
     __atomic_fetch_add(&use->cache->hits, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&use->cache->saved_ns, entry->cost_ns, __ATOMIC_RELAXED);
-    *value = (struct sample_value){ .data = store_entry_bytes(entry), .size = entry->size, .part = &feed->parts[part] };
+    *value = (struct sample_value){ .data = store_entry_bytes(entry),
+                                    .size = entry->size,
+                                    .part = &feed->parts[part],
+                                    .reduced = use->cache->kind == CACHE_DECODED };
     return true;
 }
 
 void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part)
 {
+    *fetch = (struct fetch){ .use = NULL };
+    if (!use)
+        return;
     /* The stamp is from before the read: of a file that changes meanwhile it is the old one, and does not hold later. */
     *fetch = (struct fetch){ .use = use, .id = id, .part = part, .stamp = look(feed, id, part, false), .cpu_ns = thread_ns() };
     if (!fetch->stamp)
@@ -105,7 +116,7 @@ static void forget_pages(const struct feed *feed, uint64_t id, uint32_t part)
     close(fd);
 }
 
-void fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns)
+bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns)
 {
     const struct cache_use *use = fetch->use;
     const struct store_entry entry = { .size = value->size,
@@ -114,6 +125,8 @@ void fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sampl
                                        .checked_s = (uint32_t)(now_ns / 1000000000) };
 
     fetch->use = NULL;
-    if (use && store_add(&use->cache->store, &use->index->store, fetch->id, &entry, value->data))
-        forget_pages(feed, fetch->id, fetch->part);
+    if (!use || !store_add(&use->cache->store, &use->index->store, fetch->id, &entry, value->data))
+        return false;
+    forget_pages(feed, fetch->id, fetch->part);
+    return true;
 }

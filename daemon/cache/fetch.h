@@ -22,12 +22,14 @@ struct fetch {
     int64_t cpu_ns; /* of this thread, when it began */
 };
 
+/* In which of the feed's caches field f's samples are kept; NULL: in none of that kind. */
+const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int kind);
 /* Whether it is kept: *value then stays as long as the cache. */
 bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
                 struct sample_value *value);
-/* Before it is read; when it has been; when it has been of use. */
+/* Before it is read (use NULL: it is not to be kept); when it has been; when it has been of use. True: it is kept now. */
 void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part);
 void fetch_done(struct fetch *fetch);
-void fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns);
+bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns);
 
 #endif

@@ -20,6 +20,14 @@ struct decode_ops {
      * made, which a worker has once for all its fields, as it makes one row at a time: a multiple of 64. */
     size_t (*worker_bytes)(const struct field *field);
     size_t (*codec_bytes)(const struct field *field);
+    /* Of a field with a `side`; NULL: the decoder cannot do that. Makes of value, which is as the source has it, what a cache keeps: a
+     * picture that takes no decoding. It lies in reduced_room, in codec's memory, until that is used again. Where a picture is of no
+     * shape to be reduced, *reduced is value as it was. `row` takes either. */
+    int (*reduce)(void *state, void *codec, const struct field *field, const struct sample_value *value,
+                  struct sample_value *reduced, struct problem *why);
+    void *(*reduced_room)(void *codec, const struct field *field, size_t *size);
+    /* What decides the pixels of that, beside the file's bytes: another number where they may be others. */
+    uint64_t (*reduced_print)(const struct field *field);
     /* A worker's own memory: made and touched before READY, used by row, which allocates nothing. May be NULL. */
     int (*worker_open)(void **state, const struct field *field);
     void (*worker_close)(void *state);

@@ -7,6 +7,7 @@
 
 #include "decode/decode.h"
 #include "decode/picture.h"
+#include "decode/reduced.h"
 #include "transform/chain.h"
 
 _Static_assert(PICTURE_SIDE <= KERNEL_SIDE, "the kernel takes whatever is decoded");
@@ -38,6 +39,8 @@ static const struct setting settings[] = {
 
 struct image_state {
     struct chain *chain;
+    struct reducer *reducer; /* of a field with a `side` */
+    struct reduced_reader reduced;
     void *readers[]; /* one of each of picture_kinds */
 };
 
@@ -107,16 +110,27 @@ static size_t n_kinds(void)
     return n;
 }
 
+/* The transforms' own: labels in a mask are not to be mixed. */
+static enum filter reduce_filter(const struct field *field)
+{
+    static const struct row_key key;
+    struct problem why;
+    struct plan plan;
+    plan_init(&plan, 1024, 1024);
+    return chain_draw(field, &key, &plan, &why) == 0 && plan.filter == FILTER_NEAREST ? FILTER_NEAREST : FILTER_BILINEAR;
+}
+
 static size_t image_worker_bytes(const struct field *field)
 {
     const struct chain_shape shape = shape_of(field);
     size_t sum = sizeof(struct image_state) + chain_bytes(field, &shape);
     for (size_t k = 0; picture_kinds[k]; k++)
         sum += sizeof(void *) + picture_kinds[k]->reader_bytes();
-    return sum;
+    return sum + (field->side ? reducer_bytes(field->side) : 0);
 }
 
-static size_t image_codec_bytes(const struct field *field)
+/* Of any format. */
+static size_t format_bytes(const struct field *field)
 {
     const struct picture_limits limits = limits_of(field->decode_params);
     size_t most = 0;
@@ -127,6 +141,18 @@ static size_t image_codec_bytes(const struct field *field)
     return most;
 }
 
+/* Behind it a reduced picture, while it is made and while it is used. */
+static size_t image_codec_bytes(const struct field *field)
+{
+    return format_bytes(field) + (field->side ? (reduced_most(field->side) + 63) / 64 * 64 : 0);
+}
+
+static void *image_reduced_room(void *codec, const struct field *field, size_t *size)
+{
+    *size = reduced_most(field->side);
+    return (uint8_t *)codec + format_bytes(field);
+}
+
 static void image_worker_close(void *state)
 {
     struct image_state *image = state;
@@ -135,6 +161,7 @@ static void image_worker_close(void *state)
     for (size_t k = 0; picture_kinds[k]; k++)
         picture_kinds[k]->destroy(image->readers[k]);
     chain_destroy(image->chain);
+    reducer_destroy(image->reducer);
     free(image);
 }
 
@@ -151,6 +178,8 @@ static int image_worker_open(void **state, const struct field *field)
         error = picture_kinds[k]->create(&image->readers[k], &limits);
     if (!error)
         error = chain_create(&image->chain, field, &shape);
+    if (!error && field->side)
+        error = reducer_create(&image->reducer, field->side, reduce_filter(field));
     if (error) {
         image_worker_close(image);
         return error;
@@ -206,21 +235,59 @@ static int plan_picture(struct image_state *image, const struct field *field, co
     return chain_plan(image->chain, field, key, turn.swap ? height : width, turn.swap ? width : height, turn, &job->stored, why);
 }
 
+/* With the format that its bytes are of. */
+static int open_picture(struct image_state *image, void *codec, const struct field *field, const struct sample_value *value,
+                        struct job *job, struct problem *why)
+{
+    const struct picture_file file = { value->data, value->size, codec, format_bytes(field) };
+    uint32_t kind;
+    *job = (struct job){ .ops = &picture_reduced, .reader = &image->reduced };
+    int error = value->reduced ? 0 : picture_kind(value->data, value->size, &kind, why);
+    if (error)
+        return error;
+    if (!value->reduced)
+        *job = (struct job){ .ops = picture_kinds[kind], .reader = image->readers[kind] };
+    error = job->ops->open(job->reader, &file, &job->head, why);
+    if (!error && value->head && !value->reduced && !head_is_kept(value, &job->head))
+        keep_head(value, job);
+    return error;
+}
+
+static int image_reduce(void *state, void *codec, const struct field *field, const struct sample_value *value,
+                        struct sample_value *reduced, struct problem *why)
+{
+    struct image_state *image = state;
+    size_t room;
+    void *out = image_reduced_room(codec, field, &room);
+    struct job job;
+    int error = open_picture(image, codec, field, value, &job, why);
+    if (error)
+        return error;
+    *reduced = *value;
+    if (reducer_takes(&job.head)) {
+        error =
+            reducer_run(image->reducer, job.ops, job.reader, &job.head, orientation_of(&job, value), out, &reduced->size, why);
+        reduced->data = out;
+        reduced->reduced = true;
+        reduced->head = NULL;
+    }
+    job.ops->close(job.reader);
+    return error;
+}
+
+static uint64_t image_reduced_print(const struct field *field)
+{
+    return (uint64_t)field->side << 8 | reduce_filter(field);
+}
+
 static int image_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
                      const struct row_key *key, void *row, struct problem *why)
 {
     struct image_state *image = state;
-    const struct picture_file file = { value->data, value->size, codec, image_codec_bytes(field) };
-    uint32_t kind;
-    int error = picture_kind(value->data, value->size, &kind, why);
+    struct job job;
+    int error = open_picture(image, codec, field, value, &job, why);
     if (error)
         return error;
-    struct job job = { .ops = picture_kinds[kind], .reader = image->readers[kind] };
-    error = job.ops->open(job.reader, &file, &job.head, why);
-    if (error)
-        return error;
-    if (value->head && !head_is_kept(value, &job.head))
-        keep_head(value, &job);
     error = plan_picture(image, field, value, key, &job, why);
     if (!error)
         error = job.ops->crop(job.reader, &job.stored, why);
@@ -238,6 +305,9 @@ const struct decode_ops decode_image = {
     .prepare = image_prepare,
     .worker_bytes = image_worker_bytes,
     .codec_bytes = image_codec_bytes,
+    .reduce = image_reduce,
+    .reduced_room = image_reduced_room,
+    .reduced_print = image_reduced_print,
     .worker_open = image_worker_open,
     .worker_close = image_worker_close,
     .row = image_row,

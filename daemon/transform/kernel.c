@@ -473,7 +473,7 @@ static size_t ring_bytes(int32_t width, int32_t height, uint64_t swap_pixels)
 }
 
 /* One place for the sizes, so that the budget and the allocations cannot differ. */
-static size_t each_part(struct kernel *kernel, int32_t width, int32_t height, uint64_t swap_pixels)
+static size_t each_part(struct kernel *kernel, int32_t width, int32_t height, int32_t least, uint64_t swap_pixels)
 {
     const size_t w = (size_t)width, h = (size_t)height, plane = w > h ? w : h;
     struct kernel none, *k = kernel ? kernel : &none;
@@ -493,7 +493,7 @@ static size_t each_part(struct kernel *kernel, int32_t width, int32_t height, ui
         { &k->scale, plane * 6 * sizeof(float) },
         { &k->bias, plane * 6 * sizeof(float) },
         { &k->ring, ring_bytes(width, height, swap_pixels) },
-        { &k->rows, taps_most(height) * sizeof(float *) },
+        { &k->rows, taps_most(least) * sizeof(float *) },
         { &k->sums, swap_pixels ? (size_t)KERNEL_SIDE * 3 * sizeof(int32_t) : 0 },
         { &k->column, swap_pixels ? h * 2 * sizeof(float) : 0 },
     };
@@ -514,11 +514,12 @@ static size_t each_part(struct kernel *kernel, int32_t width, int32_t height, ui
 
 size_t kernel_bytes(int32_t width, int32_t height, uint64_t swap_pixels)
 {
-    return each_part(NULL, width, height, swap_pixels);
+    return each_part(NULL, width, height, height, swap_pixels);
 }
 
-int kernel_create(struct kernel **out, const struct kernel_ops *ops, int32_t width, int32_t height, enum dtype dtype,
-                  enum layout layout, uint64_t swap_pixels)
+/* least: of the heights that it may be fitted to. */
+static int create(struct kernel **out, const struct kernel_ops *ops, int32_t width, int32_t height, int32_t least,
+                  enum dtype dtype, enum layout layout, uint64_t swap_pixels)
 {
     struct kernel *kernel = calloc(1, sizeof *kernel);
     if (!kernel)
@@ -529,13 +530,40 @@ int kernel_create(struct kernel **out, const struct kernel_ops *ops, int32_t wid
     kernel->dtype = dtype;
     kernel->layout = layout;
     kernel->ring_bytes = ring_bytes(width, height, swap_pixels);
-    kernel->rows_most = (uint32_t)taps_most(height);
-    if (!each_part(kernel, width, height, swap_pixels)) {
+    kernel->rows_most = (uint32_t)taps_most(least);
+    if (!each_part(kernel, width, height, least, swap_pixels)) {
         kernel_destroy(kernel);
         return -ENOMEM;
     }
     *out = kernel;
     return 0;
+}
+
+int kernel_create(struct kernel **out, const struct kernel_ops *ops, int32_t width, int32_t height, enum dtype dtype,
+                  enum layout layout, uint64_t swap_pixels)
+{
+    return create(out, ops, width, height, height, dtype, layout, swap_pixels);
+}
+
+#define LEAST 16 /* of the heights, where any will do */
+
+/* With most x most the ring has room for 4 * KERNEL_SIDE + 6 * most pixels. Reduced by the same factor both ways, W x H to w x h,
+ * rows of w pixels are wanted 2 * H / h + 4 times, which is 2 * W + 4 * w. */
+int kernel_create_any(struct kernel **out, const struct kernel_ops *ops, int32_t most, enum dtype dtype, enum layout layout)
+{
+    return create(out, ops, most, most, LEAST, dtype, layout, 0);
+}
+
+size_t kernel_any_bytes(int32_t most)
+{
+    return each_part(NULL, most, most, LEAST, 0);
+}
+
+void kernel_fit(struct kernel *kernel, int32_t width, int32_t height)
+{
+    kernel->width = width;
+    kernel->height = height;
+    kernel->std[0] = 0; /* what is laid out by them is to be made again */
 }
 
 void kernel_destroy(struct kernel *kernel)

@@ -69,6 +69,12 @@ int kernel_create(struct kernel **out, const struct kernel_ops *ops, int32_t wid
 void kernel_destroy(struct kernel *kernel);
 size_t kernel_bytes(int32_t width, int32_t height, uint64_t swap_pixels); /* what create takes */
 
+/* One for whole pictures that are reduced, and no more than 16 times as long as wide, to results of any size up to most x most:
+ * kernel_fit gives the size, before kernel_plan. */
+int kernel_create_any(struct kernel **out, const struct kernel_ops *ops, int32_t most, enum dtype dtype, enum layout layout);
+size_t kernel_any_bytes(int32_t most);
+void kernel_fit(struct kernel *kernel, int32_t width, int32_t height);
+
 /* Makes the weights. stored: the part of the stored picture whose rows kernel_run wants. */
 int kernel_plan(struct kernel *kernel, const struct plan *plan, struct kernel_turn turn, struct rect *stored,
                 struct problem *why);

@@ -205,6 +205,66 @@ static void run_share(const void *arg)
     remove_folder(folder);
 }
 
+/* ---- decoded -------------------------------------------------------------------------------------------------------- */
+
+/* Three epochs with that cache. */
+static struct history *run_decoded_with(const char *cache, uint64_t hits, uint64_t entries)
+{
+    struct history *history;
+    struct pf_row_cache row;
+
+    start(1, cache, "");
+    history = run_epochs("pictures", 3);
+    row = the_cache("pictures");
+    note("%s: %llu of %llu kept, %llu hits, %llu misses, %llu bytes used, %.3f ms saved", cache, (unsigned long long)row.entries,
+         (unsigned long long)row.samples, (unsigned long long)row.hits, (unsigned long long)row.misses,
+         (unsigned long long)row.used_bytes, (double)row.saved_ns / 1e6);
+    CHECK(strcmp(row.kind, "decoded") == 0 && row.used_bytes <= row.size_bytes, "%s: %llu of %llu bytes", row.kind,
+          (unsigned long long)row.used_bytes, (unsigned long long)row.size_bytes);
+    CHECK(row.hits == 2 * row.entries && row.hits + row.misses == 3 * PICTURES, "%llu hits, %llu misses",
+          (unsigned long long)row.hits, (unsigned long long)row.misses);
+    CHECK(!entries || (row.entries == entries && row.hits == hits), "%llu entries", (unsigned long long)row.entries);
+    daemon_stop(pfeedd++);
+    return history;
+}
+
+/* Every sample goes through the same reduced picture, whether it is kept, was just made, or finds no room; and it is another recipe
+ * than without. */
+static void run_decoded(const void *arg)
+{
+    struct history *full, *small, *without;
+    struct pf_row_feed reduced, plain;
+    unsigned same = 0;
+
+    (void)arg;
+    make_pictures();
+    full = run_decoded_with("{ decoded: { size: 64MiB, side: 64 } }", 2 * PICTURES, PICTURES);
+    small = run_decoded_with("{ decoded: { size: 1MiB, side: 64 } }", 0, 0);
+    history_same(small, "a cache that is too small", full);
+    start(2, "{ decoded: { size: 1MiB, side: 64 }, encoded: 64MiB }", "");
+    stat_feed(pfeedd, "pictures", &reduced);
+    without = run_epochs("pictures", 3);
+    history_same(without, "both caches", full);
+    history_destroy(without);
+    daemon_stop(pfeedd++);
+    start(2, "{ encoded: 64MiB }", "");
+    stat_feed(pfeedd, "pictures", &plain);
+    CHECK(reduced.prints.recipe != plain.prints.recipe && reduced.prints.order == plain.prints.order &&
+              reduced.prints.data == plain.prints.data,
+          "the fingerprints say nothing of it");
+    without = run_epochs("pictures", 3);
+    for (uint64_t i = 0; i < without->n_rows; i++)
+        same += without->rows[i].hash == full->rows[i].hash;
+    CHECK(same < without->n_rows / 4, "%u rows are as if nothing was reduced", same); /* those that are small already */
+    daemon_stop(pfeedd++);
+    history_destroy(full);
+    history_destroy(small);
+    history_destroy(without);
+    remove_folder(folder);
+}
+
+/* ---- where it lies -------------------------------------------------------------------------------------------------- */
+
 static void add_resident(const char *path, void *data)
 {
     uint64_t *pages = data;
@@ -446,9 +506,11 @@ static void run_too_large(const void *arg)
 int main(int argc, char **argv)
 {
     const struct test tests[] = {
-        { "share", run_share, NULL }, { "once-only", run_once_only, NULL }, { "shared", run_shared, NULL },
-        { "flat", run_flat, NULL },   { "reload", run_reload, NULL },       { "changed", run_changed, NULL },
-        { "bad", run_bad, NULL },     { "too-large", run_too_large, NULL },
+        { "share", run_share, NULL },         { "once-only", run_once_only, NULL },
+        { "shared", run_shared, NULL },       { "flat", run_flat, NULL },
+        { "decoded", run_decoded, NULL },     { "reload", run_reload, NULL },
+        { "changed", run_changed, NULL },     { "bad", run_bad, NULL },
+        { "too-large", run_too_large, NULL },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

@@ -115,6 +115,7 @@ static _Noreturn void become(const char *program, const char *const *arguments, 
 
 struct process {
     pid_t pid;
+    struct timespec begun; /* as files' times are */
     int pidfd, status;
     bool ended;
 };
@@ -123,7 +124,9 @@ static void process_start(struct process *process, const char *program, const ch
 {
     pid_t parent = getpid();
 
-    *process = (struct process){ .pid = fork() };
+    *process = (struct process){ 0 };
+    clock_gettime(CLOCK_REALTIME_COARSE, &process->begun);
+    process->pid = fork();
     CHECK(process->pid >= 0, "fork: %s", strerror(errno));
     if (process->pid == 0)
         become(program, arguments, harmed, parent);
@@ -193,16 +196,27 @@ static bool harms_samples(void)
            (call == FAULT_read || call == FAULT_open || call == FAULT_stat || call == FAULT_alloc);
 }
 
-static enum outcome judge_left(pid_t pid)
+/* One of that name from an earlier process of the same number, which was killed, is not ours. */
+static bool is_ours(int folder, const char *name, const struct process *process)
 {
-    char path[128], prefix[64];
+    char prefix[64];
+    struct stat st;
+
+    snprintf(prefix, sizeof(prefix), "pfeed-%d-", process->pid);
+    return strncmp(name, prefix, strlen(prefix)) == 0 && fstatat(folder, name, &st, 0) == 0 &&
+           (st.st_mtim.tv_sec > process->begun.tv_sec ||
+            (st.st_mtim.tv_sec == process->begun.tv_sec && st.st_mtim.tv_nsec >= process->begun.tv_nsec));
+}
+
+static enum outcome judge_left(const struct process *process)
+{
+    char path[128];
     DIR *shm = opendir("/dev/shm");
     bool found = false;
     int lock;
 
-    snprintf(prefix, sizeof(prefix), "pfeed-%d-", pid);
     for (struct dirent *entry; shm && (entry = readdir(shm));)
-        found |= strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+        found |= is_ours(dirfd(shm), entry->d_name, process);
     if (shm)
         closedir(shm);
     if (found)
@@ -238,7 +252,7 @@ static enum outcome judge_end(const struct process *process)
         return bad("a sanitizer has found something");
     if (strstr(output, "ending without it"))
         return bad("a thread is stuck");
-    if (judge_left(process->pid) == BAD)
+    if (judge_left(process) == BAD)
         return BAD;
     if (WEXITSTATUS(status) == 0)
         return FINE;

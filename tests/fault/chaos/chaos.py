@@ -53,9 +53,10 @@ class Schedule:
 
     def halted(self, job):
         """Ranks that others may wait for: not those that the daemon has not seen, where one that can take part has seen an older one
-        (reconnecting waits for nobody)."""
+        (reconnecting waits for nobody, once the job has begun)."""
         gone = [r for r in job.run.ranks if not r.ended and (r.stopped or not r.alive())]
-        if job.together or not any(r.reconnects and r.alive() and not r.stopped for r in job.run.ranks):
+        begun = any(r.steps() > 0 for r in job.run.ranks)
+        if job.together or not begun or not any(r.reconnects and r.alive() and not r.stopped for r in job.run.ranks):
             return gone
         return [r for r in gone if r.alive() and r.seen == self.system.lives]
 

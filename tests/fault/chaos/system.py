@@ -304,6 +304,9 @@ class System:
         rank.process, rank.stopped = None, False
         rank.run.check(rank, rank.allowed, status != 0)
         rank.since = self.lives if rank.born == self.lives and len(rank.log()) > 0 else 0
+        if not any(mate.opened() for mate in rank.run.ranks):  # nobody is left: the daemon forgets the job
+            for mate in rank.run.ranks:
+                mate.since = 0
         self.batches += rank.steps()
 
     def alive(self):

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -73,11 +74,27 @@ static int open_memfd(struct segment *segment, struct problem *why)
     return 0;
 }
 
+/* Without a name, which a daemon that is killed between making and removing it would leave. */
+static bool open_nameless(struct segment *segment)
+{
+    segment->fd = open("/dev/shm", O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    if (segment->fd < 0)
+        return false;
+    segment->reader = reopen_readonly(segment->fd);
+    if (segment->reader >= 0)
+        return true;
+    close(segment->fd);
+    segment->fd = -1;
+    return false;
+}
+
 static int open_posix(struct segment *segment, struct problem *why)
 {
     static atomic_uint serial;
     char name[64];
 
+    if (open_nameless(segment))
+        return 0;
     for (int tries = 0; tries < 100; tries++) {
         snprintf(name, sizeof(name), "/pfeed-%ld-%u", (long)getpid(), atomic_fetch_add(&serial, 1));
         segment->fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);

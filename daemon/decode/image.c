@@ -193,6 +193,11 @@ struct job {
     const struct picture_ops *ops;
     void *reader;
     struct picture_head head;
+    int turned; /* EXIF's orientation */
+    /* What the crop was drawn from, if it was. */
+    bool planned;
+    int32_t width, height;
+    int orientation;
     struct rect stored; /* the rows and columns of the stored picture that the kernel wants */
 };
 
@@ -202,55 +207,86 @@ static int next_row(void *from, const uint8_t **row, struct problem *why)
     return job->ops->row(job->reader, row, why);
 }
 
-static int orientation_of(const struct job *job, const struct sample_value *value)
+static int plan_job(struct image_state *image, const struct field *field, const struct row_key *key, struct job *job,
+                    int32_t width, int32_t height, int orientation, struct problem *why)
 {
-    return job->ops->orientation ? job->ops->orientation(value->data, value->size) : 1;
+    const struct kernel_turn turn = kernel_turns[orientation];
+    const int error =
+        chain_plan(image->chain, field, key, turn.swap ? height : width, turn.swap ? width : height, turn, &job->stored, why);
+    job->width = width;
+    job->height = height;
+    job->orientation = orientation;
+    job->planned = !error;
+    return error;
 }
 
-/* At the first visit, and where the file is another by now: every other one finds the sizes that it has itself. */
-static void keep_head(const struct sample_value *value, const struct job *job)
+/* Of which a plan must know. */
+static int orientation_of(const struct field *field, uint32_t orientation)
 {
-    const struct sample_head kept = { .width = (uint32_t)job->head.width,
+    const struct image_params *params = field->decode_params;
+    return params->orientation ? (int)orientation : 1;
+}
+
+/* Draws the crop from what the source has kept of the file's head, before the decoder is opened. */
+static void plan_kept(struct image_state *image, const struct field *field, const struct sample_value *value,
+                      const struct row_key *key, struct job *job)
+{
+    const uint64_t bits = value->head && !value->reduced ? __atomic_load_n(value->head, __ATOMIC_RELAXED) : 0;
+    const struct sample_head kept = sample_head_unpack(bits);
+    if (kept.width && kept.height && kept.orientation >= 1 && kept.orientation <= 8)
+        plan_job(image, field, key, job, (int32_t)kept.width, (int32_t)kept.height, orientation_of(field, kept.orientation),
+                 NULL);
+}
+
+/* That was a hint: what the file says counts. */
+static int plan_opened(struct image_state *image, const struct field *field, const struct row_key *key, struct job *job,
+                       struct problem *why)
+{
+    const int orientation = orientation_of(field, (uint32_t)job->turned);
+    if (job->planned && job->width == job->head.width && job->height == job->head.height && job->orientation == orientation)
+        return 0;
+    return plan_job(image, field, key, job, job->head.width, job->head.height, orientation, why);
+}
+
+/* The reader of the format that its bytes are of. */
+static int choose_reader(struct image_state *image, const struct sample_value *value, struct job *job, struct problem *why)
+{
+    uint32_t kind;
+    *job = (struct job){ .ops = &picture_reduced, .reader = &image->reduced };
+    const int error = value->reduced ? 0 : picture_kind(value->data, value->size, &kind, why);
+    if (!error && !value->reduced) {
+        job->ops = picture_kinds[kind];
+        job->reader = image->readers[kind];
+    }
+    return error;
+}
+
+/* At the first visit, and where the file is another by now: every other one finds what it has itself. */
+static void keep_head(uint64_t *kept, const struct job *job)
+{
+    const struct sample_head head = { .width = (uint32_t)job->head.width,
                                       .height = (uint32_t)job->head.height,
                                       .components = (uint32_t)job->head.components,
                                       .across = (uint32_t)job->head.across,
                                       .down = (uint32_t)job->head.down,
-                                      .orientation = (uint32_t)orientation_of(job, value),
+                                      .orientation = (uint32_t)job->turned,
                                       .progressive = job->head.progressive };
-    __atomic_store_n(value->head, sample_head_pack(&kept), __ATOMIC_RELAXED);
+    const uint64_t bits = sample_head_pack(&head);
+    if (__atomic_load_n(kept, __ATOMIC_RELAXED) != bits)
+        __atomic_store_n(kept, bits, __ATOMIC_RELAXED);
 }
 
-static bool head_is_kept(const struct sample_value *value, const struct picture_head *head)
-{
-    const struct sample_head sizes = { .width = (uint32_t)head->width, .height = (uint32_t)head->height };
-    return (__atomic_load_n(value->head, __ATOMIC_RELAXED) & SAMPLE_HEAD_SIZES) == sample_head_pack(&sizes);
-}
-
-static int plan_picture(struct image_state *image, const struct field *field, const struct sample_value *value,
-                        const struct row_key *key, struct job *job, struct problem *why)
-{
-    const struct image_params *params = field->decode_params;
-    const struct kernel_turn turn = kernel_turns[params->orientation ? orientation_of(job, value) : 1];
-    const int32_t width = job->head.width, height = job->head.height;
-    return chain_plan(image->chain, field, key, turn.swap ? height : width, turn.swap ? width : height, turn, &job->stored, why);
-}
-
-/* With the format that its bytes are of. */
-static int open_picture(struct image_state *image, void *codec, const struct field *field, const struct sample_value *value,
-                        struct job *job, struct problem *why)
+static int open_picture(void *codec, const struct field *field, const struct sample_value *value, struct job *job,
+                        struct problem *why)
 {
     const struct picture_file file = { value->data, value->size, codec, format_bytes(field) };
-    uint32_t kind;
-    *job = (struct job){ .ops = &picture_reduced, .reader = &image->reduced };
-    int error = value->reduced ? 0 : picture_kind(value->data, value->size, &kind, why);
+    const int error = job->ops->open(job->reader, &file, &job->head, why);
     if (error)
         return error;
-    if (!value->reduced)
-        *job = (struct job){ .ops = picture_kinds[kind], .reader = image->readers[kind] };
-    error = job->ops->open(job->reader, &file, &job->head, why);
-    if (!error && value->head && !value->reduced && !head_is_kept(value, &job->head))
-        keep_head(value, job);
-    return error;
+    job->turned = job->ops->orientation ? job->ops->orientation(value->data, value->size) : 1;
+    if (value->head && !value->reduced)
+        keep_head(value->head, job);
+    return 0;
 }
 
 static int image_reduce(void *state, void *codec, const struct field *field, const struct sample_value *value,
@@ -260,13 +296,14 @@ static int image_reduce(void *state, void *codec, const struct field *field, con
     size_t room;
     void *out = image_reduced_room(codec, field, &room);
     struct job job;
-    int error = open_picture(image, codec, field, value, &job, why);
+    int error = choose_reader(image, value, &job, why);
+    if (!error)
+        error = open_picture(codec, field, value, &job, why);
     if (error)
         return error;
     *reduced = *value;
     if (reducer_takes(&job.head)) {
-        error =
-            reducer_run(image->reducer, job.ops, job.reader, &job.head, orientation_of(&job, value), out, &reduced->size, why);
+        error = reducer_run(image->reducer, job.ops, job.reader, &job.head, job.turned, out, &reduced->size, why);
         reduced->data = out;
         reduced->reduced = true;
         reduced->head = NULL;
@@ -285,10 +322,14 @@ static int image_row(void *state, void *codec, const struct field *field, const 
 {
     struct image_state *image = state;
     struct job job;
-    int error = open_picture(image, codec, field, value, &job, why);
+    int error = choose_reader(image, value, &job, why);
     if (error)
         return error;
-    error = plan_picture(image, field, value, key, &job, why);
+    plan_kept(image, field, value, key, &job);
+    error = open_picture(codec, field, value, &job, why);
+    if (error)
+        return error;
+    error = plan_opened(image, field, key, &job, why);
     if (!error)
         error = job.ops->crop(job.reader, &job.stored, why);
     if (!error)

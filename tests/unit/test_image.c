@@ -489,6 +489,85 @@ static void test_heads(void **state)
     setup_fini(&setup);
 }
 
+static uint32_t draws;
+static const struct transform_ops *counted_ops;
+
+static int counted_plan(const void *params, struct draw *draw, struct plan *plan, struct problem *why)
+{
+    draws++;
+    return counted_ops->plan(params, draw, plan, why);
+}
+
+/* The crop is drawn from the kept head, before the decoder is opened; where that is not the file's, it is drawn again, and the
+ * row is the same as without. */
+static void test_kept_heads(void **state)
+{
+    struct setup setup;
+    setup_init(&setup, DTYPE_U8, LAYOUT_CHW, "orientation=yes");
+    add(&setup, &transform_random_resized_crop, "size=30/40");
+    setup_open(&setup);
+    counted_ops = setup.field.transforms[0].ops;
+    struct transform_ops counting = *counted_ops;
+    counting.plan = counted_plan;
+    setup.field.transforms[0].ops = &counting;
+    uint8_t *row = malloc(setup.field.row_bytes), *wanted = malloc(setup.field.row_bytes);
+    for (uint32_t i = 0; i < 40; i++) {
+        const uint32_t orientation = 1 + i % 8;
+        struct file plain = make_jpeg(&recipes[i % RECIPES], 120, 90, 80), file = with_exif(&plain, (int)orientation, i & 1);
+        uint64_t word = 0;
+        const struct sample_value value = { file.bytes, file.size, &setup.part, &word };
+        const struct row_key key = { .seed = 3, .id = i };
+        draws = 0;
+        assert_int_equal(decode_image.row(setup.state, setup.codec, &setup.field, &value, &key, wanted, NULL), 0);
+        assert_int_equal(draws, 1);
+        const uint64_t head = word;
+        struct sample_head other[5];
+        for (int k = 0; k < 5; k++)
+            other[k] = sample_head_unpack(head);
+        other[1].width = 119;
+        other[2].height = 65535;
+        other[3].orientation = orientation % 8 + 1;
+        other[4].orientation = 9;
+        for (uint32_t k = 0; k < 5; k++) {
+            word = sample_head_pack(&other[k]);
+            draws = 0;
+            memset(row, 0xee, setup.field.row_bytes);
+            assert_int_equal(decode_image.row(setup.state, setup.codec, &setup.field, &value, &key, row, NULL), 0);
+            assert_memory_equal(row, wanted, setup.field.row_bytes);
+            assert_int_equal(draws, k == 0 || k == 4 ? 1 : 2);
+            assert_int_equal(word, head);
+        }
+        draws = 0;
+        const struct sample_value broken = { file.bytes, 30, &setup.part, &word };
+        assert_true(decode_image.row(setup.state, setup.codec, &setup.field, &broken, &key, row, NULL) < 0);
+        assert_int_equal(draws, 1); /* it could not be opened */
+        free(plain.bytes);
+        free(file.bytes);
+    }
+    free(row);
+    free(wanted);
+    setup_fini(&setup);
+}
+
+/* What lies below the crop is not read: a file cut there is as good. */
+static void test_below_the_crop(void **state)
+{
+    struct jpeg_reader *reader;
+    assert_int_equal(jpeg_reader_create(&reader, &no_limits), 0);
+    for (size_t r = 0; r < RECIPES; r++) {
+        int width, height;
+        struct file file = make_jpeg(&recipes[r], 200, 400, 80);
+        uint8_t *whole = decode_whole(&file, &width, &height);
+        const struct file cut = { file.bytes, file.size * 3 / 4 };
+        const struct rect crop = { 10, 20, 150, 200 };
+        if (!recipes[r].progressive && !recipes[r].apart)
+            check_crop(reader, &recipes[r], &cut, whole, width, height, crop);
+        free(whole);
+        free(file.bytes);
+    }
+    jpeg_reader_destroy(reader);
+}
+
 /* Every byte of the segment changed in many ways, in memory that ends where the data end. */
 static void test_orientation_hostile(void **state)
 {
@@ -736,6 +815,8 @@ int main(void)
         cmocka_unit_test(test_orientation),
         cmocka_unit_test(test_orientation_hostile),
         cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_kept_heads),
+        cmocka_unit_test(test_below_the_crop),
         cmocka_unit_test(test_bad_bytes),
         cmocka_unit_test(test_bad_mutations),
         cmocka_unit_test(test_limits),

@@ -24,9 +24,10 @@
 #include "server.h"
 #include "socket.h"
 #include "state.h"
+#include "transform/kernel.h"
 
 #define EXIT_USAGE  2
-#define EXIT_CONFIG 78 /* sysexits.h: the configuration, or more memory than there is */
+#define EXIT_CONFIG 78 /* sysexits.h: the configuration, its environment, or more memory than there is */
 #define STOP_MS     1500
 
 /* ---- start, run, end ------------------------------------------------------------------------------------------------ */
@@ -286,6 +287,7 @@ int main(int argc, char **argv)
 {
     struct options options = { .level = LOG_INFO };
     struct config *config = NULL;
+    struct problem why;
     char path[512];
     int rc = options_parse(argc, argv, &options);
 
@@ -298,6 +300,11 @@ int main(int argc, char **argv)
     rc = config_load(&config, options.config);
     if (rc < 0) {
         log_error("no memory for the configuration");
+        return EXIT_CONFIG;
+    }
+    if (kernel_choose(&why) < 0) {
+        log_error("%s", why.text);
+        config_destroy(config);
         return EXIT_CONFIG;
     }
     the_daemon.config = config;

@@ -89,6 +89,8 @@ static int put_field(const struct config_field *field, FILE *to)
     rc = put_table(config_field_table, field, SETTING_COUNTS, "", to);
     if (rc == 0 && fprintf(to, "decode %s\n", f->decode->name) > 0)
         rc = put_table(f->decode->settings, f->decode_params, SETTING_COUNTS, "", to);
+    if (f->decode->version)
+        fprintf(to, "version %u\n", f->decode->version);
     for (uint32_t t = 0; t < f->n_transforms && rc == 0; t++) {
         fprintf(to, "transform %s\n", f->transforms[t].ops->name);
         rc = put_table(f->transforms[t].ops->settings, f->transforms[t].params, SETTING_COUNTS, "", to);

@@ -15,6 +15,7 @@
 
 #include "notify.h"
 #include "reload_change.h"
+#include "transform/kernel.h"
 
 #define STATUS_FIRST_MS 100
 #define STATUS_MS       500
@@ -26,8 +27,8 @@ void reload_say(struct daemon *daemon)
 {
     uint32_t there = 0, planned = 0;
 
-    snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %llu of %llu MiB in use", daemon->n_feeds,
-             workers_count(daemon->workers), (unsigned long long)(daemon->used >> 20),
+    snprintf(daemon->status, sizeof(daemon->status), "%u feeds, %u workers, %s kernel, %llu of %llu MiB in use", daemon->n_feeds,
+             workers_count(daemon->workers), kernel_chosen(), (unsigned long long)(daemon->used >> 20),
              (unsigned long long)(daemon->budget >> 20));
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
         if (daemon->feeds[f]->slots_short > 0) {

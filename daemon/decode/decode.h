@@ -12,6 +12,7 @@ struct decode_ops {
     const char *name, *help;
     const struct setting *settings; /* `decode: { image: { orientation: yes } }`; ends with SETTINGS_END */
     size_t params_size;
+    uint32_t version; /* of the bytes that it makes of the same sample and settings; part of the recipe where it is not 0 */
     /* Main thread, at start: checks dtype, layout and transforms of the field against the part, and fills ndim, shape,
      * row_bytes, is_image, mean and std. Before: dtype is DTYPES where it was not given (then it is filled, too), ndim and
      * shape are the configuration's, ndim 0 where it gave none. A problem is about a key of the field's map. */

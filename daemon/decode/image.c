@@ -343,6 +343,7 @@ const struct decode_ops decode_image = {
     .help = IMAGE_HELP,
     .settings = settings,
     .params_size = sizeof(struct image_params),
+    .version = KERNEL_VERSION,
     .prepare = image_prepare,
     .worker_bytes = image_worker_bytes,
     .codec_bytes = image_codec_bytes,

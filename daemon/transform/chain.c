@@ -153,25 +153,14 @@ int chain_plan(struct chain *chain, const struct field *field, const struct row_
     return error ? error : kernel_plan(chain->kernel, &chain->plan, turn, stored, why);
 }
 
-/* The kernel's own arithmetic, once for each number that a pixel may be. */
 static void tables_plan(struct chain *chain)
 {
     const struct plan *plan = &chain->plan;
-    float pixels[256], scale[256], bias[256];
     if (memcmp(chain->mean, plan->mean, sizeof chain->mean) == 0 && memcmp(chain->std, plan->std, sizeof chain->std) == 0)
         return;
     memcpy(chain->mean, plan->mean, sizeof chain->mean);
     memcpy(chain->std, plan->std, sizeof chain->std);
-    for (int c = 0; c < 3; c++) {
-        for (int i = 0; i < 256; i++) {
-            pixels[i] = (float)i;
-            kernel_value(chain->shape.dtype, plan->mean[c], plan->std[c], &scale[i], &bias[i]);
-        }
-        const struct kernel_sum sum = {
-            .rows = &(const float *){ pixels }, .weights = &(const float){ 1 }, .taps = 1, .n = 256, .scale = scale, .bias = bias
-        };
-        kernel_scalar.down(&sum, chain->shape.dtype, chain->tables + (size_t)c * tables_bytes(&chain->shape) / 3);
-    }
+    kernel_table(chain->shape.dtype, plan->mean, plan->std, chain->tables);
 }
 
 #define CONVERT(type)                                                                                                            \

@@ -2,151 +2,164 @@
 /* The kernel's inner loops in plain C: what every other variant must equal bit by bit (the arithmetic is in kernel.h).
  * Called by kernel.c, on workers. Fixed numbers of taps are unrolled, and the loops over values are left to the compiler. */
 #include "half.h"
-#include "transform/kernel.h"
+#include "transform/kernel_ops.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define BLOCK  256 /* values that stay in L1 between the sum and the conversion */
+#define BLOCK  128 /* pixels that stay in L1 between the sum and the conversion */
 
-/* Before or after the conversion is the same, which keeps the order of numbers; min and max of floats are in every baseline. */
-INLINE float clamp(int32_t sum, float most)
+static size_t table_bytes(uint32_t n)
 {
-    float value = (float)sum;
-    value = value > 0.0f ? value : 0.0f;
-    return value < most ? value : most;
+    (void)n;
+    return 0;
 }
 
-INLINE void across_taps(const struct kernel_taps *table, const uint8_t *row, float *out, size_t pixel, size_t channel,
-                        uint32_t taps)
+static void prepare(const struct kernel_taps *taps)
+{
+    (void)taps;
+}
+
+INLINE uint32_t value(int32_t sum, const struct kernel_taps *taps)
+{
+    const uint32_t shift = taps->bits - KERNEL_FRACTION;
+    const int32_t most = 255 << taps->bits, least = sum > 0 ? sum : 0;
+    return (uint32_t)((least < most ? least : most) + (1 << (shift - 1))) >> shift;
+}
+
+INLINE void across_taps(const struct kernel_taps *table, const uint8_t *const rows[2], uint32_t *out, uint32_t taps)
 {
     const int16_t *w = table->weights;
-    const float most = (float)table->most;
-    for (uint32_t x = 0; x < table->n; x++, w += taps, out += pixel) {
-        const uint8_t *p = row + (size_t)table->first[x] * 3;
-        int32_t red = 0, green = 0, blue = 0;
-        for (uint32_t t = 0; t < taps; t++, p += 3) {
-            red += w[t] * p[0];
-            green += w[t] * p[1];
-            blue += w[t] * p[2];
+    for (uint32_t x = 0; x < table->n; x++, w += table->stride, out += 3) {
+        const size_t first = (size_t)table->first[x] * 3;
+        for (int r = 0; r < 2; r++) {
+            const uint8_t *p = rows[r] + first;
+            int32_t sum[3] = { 0 };
+            for (uint32_t t = 0; t < taps; t++, p += 3)
+                for (int c = 0; c < 3; c++)
+                    sum[c] += w[t] * p[c];
+            for (int c = 0; c < 3; c++)
+                out[c] = r ? out[c] | value(sum[c], table) << 16 : value(sum[c], table);
         }
-        out[0] = clamp(red, most);
-        out[channel] = clamp(green, most);
-        out[2 * channel] = clamp(blue, most);
     }
 }
 
-static void across(const struct kernel_taps *table, const uint8_t *row, float *out, size_t pixel, size_t channel)
+static void across(const struct kernel_taps *table, const uint8_t *const rows[KERNEL_BLOCK], uint32_t *const pairs[2])
 {
-    switch (table->taps) {
-    case 1:
-        across_taps(table, row, out, pixel, channel, 1);
-        break;
-    case 2:
-        across_taps(table, row, out, pixel, channel, 2);
-        break;
-    case 3:
-        across_taps(table, row, out, pixel, channel, 3);
-        break;
-    case 4:
-        across_taps(table, row, out, pixel, channel, 4);
-        break;
-    case 5:
-        across_taps(table, row, out, pixel, channel, 5);
-        break;
-    case 6:
-        across_taps(table, row, out, pixel, channel, 6);
-        break;
-    default:
-        across_taps(table, row, out, pixel, channel, table->taps);
-    }
+    for (int r = 0; r < KERNEL_BLOCK; r += 2)
+        switch (table->taps) {
+        case 1:
+            across_taps(table, rows + r, pairs[r / 2], 1);
+            break;
+        case 2:
+            across_taps(table, rows + r, pairs[r / 2], 2);
+            break;
+        case 3:
+            across_taps(table, rows + r, pairs[r / 2], 3);
+            break;
+        case 4:
+            across_taps(table, rows + r, pairs[r / 2], 4);
+            break;
+        case 5:
+            across_taps(table, rows + r, pairs[r / 2], 5);
+            break;
+        default:
+            across_taps(table, rows + r, pairs[r / 2], table->taps);
+        }
 }
 
-INLINE void sum_taps(const struct kernel_sum *sum, size_t from, size_t n, float *restrict out, uint32_t taps)
+static void sum_exact(const struct kernel_sum *sum, size_t from, size_t n, float *restrict out)
 {
-    const float *rows[6];
-    for (uint32_t t = 0; t < taps; t++)
-        rows[t] = sum->rows[t] + sum->offset + from;
-    for (size_t i = 0; i < n; i++) {
-        float v = sum->weights[0] * rows[0][i];
-        for (uint32_t t = 1; t < taps; t++)
-            v = v + sum->weights[t] * rows[t][i];
-        out[i] = v;
-    }
-}
-
-static void sum_many(const struct kernel_sum *sum, size_t from, size_t n, float *restrict out)
-{
-    const float *row = sum->rows[0] + sum->offset + from;
-    for (size_t i = 0; i < n; i++)
-        out[i] = sum->weights[0] * row[i];
-    for (uint32_t t = 1; t < sum->taps; t++) {
-        const float w = sum->weights[t];
-        row = sum->rows[t] + sum->offset + from;
+    int32_t block[BLOCK * 3];
+    for (uint32_t p = 0; p < sum->pairs; p++) {
+        const uint32_t *row = sum->rows[p] + from;
+        const int32_t even = (int16_t)sum->weights[p], odd = (int16_t)(sum->weights[p] >> 16);
         for (size_t i = 0; i < n; i++)
-            out[i] = out[i] + w * row[i];
+            block[i] = (p ? block[i] : 0) + even * (int32_t)(row[i] & 0xffff) + odd * (int32_t)(row[i] >> 16);
+    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)block[i];
+}
+
+static void sum_fine(const struct kernel_sum *sum, size_t from, size_t n, float *restrict out)
+{
+    for (uint32_t p = 0; p < sum->pairs; p++) {
+        const uint32_t *row = sum->rows[p] + from;
+        const float even = sum->fine[2 * p], odd = sum->fine[2 * p + 1];
+        for (size_t i = 0; i < n; i++) {
+            const float product = even * (float)(int32_t)(row[i] & 0xffff), v = (p ? out[i] : 0.0f) + product;
+            out[i] = v + odd * (float)(int32_t)(row[i] >> 16);
+        }
     }
 }
 
-static void finish(float *restrict v, const float *restrict scale, const float *restrict bias, size_t n)
+static void finish(const struct kernel_sum *sum, size_t n, float *restrict v)
 {
     for (size_t i = 0; i < n; i++) {
         float x = v[i] > 0.0f ? v[i] : 0.0f;
-        x = x < 255.0f ? x : 255.0f;
-        x = x * scale[i];
-        v[i] = x + bias[i];
+        v[i] = x < sum->most ? x : sum->most;
     }
+    for (size_t i = 0; i < n; i += 3)
+        for (size_t c = 0; c < 3; c++) {
+            const float x = v[i + c] * sum->scale[c];
+            v[i + c] = x + sum->bias[c];
+        }
 }
 
-static void store(const float *restrict v, size_t n, enum dtype dtype, void *restrict out, size_t at)
+/* Pixel i of channel c to out[c][i * step]. */
+INLINE void store_as(const float *restrict v, size_t n, enum dtype dtype, void *const out[3], size_t at, size_t step)
 {
-    if (dtype == DTYPE_U8) {
-        uint8_t *to = (uint8_t *)out + at;
-        for (size_t i = 0; i < n; i++)
-            to[i] = (uint8_t)(int32_t)(v[i] + 0.5f);
-    } else if (dtype == DTYPE_F16) {
-        uint16_t *to = (uint16_t *)out + at;
-        for (size_t i = 0; i < n; i++)
-            to[i] = half_from_float(v[i]);
-    } else if (dtype == DTYPE_BF16) {
-        uint16_t *to = (uint16_t *)out + at;
-        for (size_t i = 0; i < n; i++)
-            to[i] = bfloat_from_float(v[i]);
-    } else {
-        float *to = (float *)out + at;
-        for (size_t i = 0; i < n; i++)
-            to[i] = v[i];
-    }
+    for (size_t c = 0; c < 3; c++)
+        for (size_t i = 0; i < n; i++) {
+            const float x = v[3 * i + c];
+            const size_t to = (at + i) * step;
+            if (dtype == DTYPE_U8)
+                ((uint8_t *)out[c])[to] = (uint8_t)(int32_t)(x + 0.5f);
+            else if (dtype == DTYPE_F16)
+                ((uint16_t *)out[c])[to] = half_from_float(x);
+            else if (dtype == DTYPE_BF16)
+                ((uint16_t *)out[c])[to] = bfloat_from_float(x);
+            else
+                ((float *)out[c])[to] = x;
+        }
 }
 
-static void down(const struct kernel_sum *sum, enum dtype dtype, void *out)
+static void store(const float *v, size_t n, enum dtype dtype, void *const out[3], size_t at, size_t step)
 {
-    float block[BLOCK];
+    if (dtype == DTYPE_U8)
+        store_as(v, n, DTYPE_U8, out, at, step);
+    else if (dtype == DTYPE_F16)
+        store_as(v, n, DTYPE_F16, out, at, step);
+    else if (dtype == DTYPE_BF16)
+        store_as(v, n, DTYPE_BF16, out, at, step);
+    else
+        store_as(v, n, DTYPE_F32, out, at, step);
+}
+
+void kernel_scalar_finish(const struct kernel_sum *sum, float *values, size_t n, enum dtype dtype, void *const out[3], size_t at,
+                          size_t step)
+{
+    finish(sum, n * 3, values);
+    store(values, n, dtype, out, at, step);
+}
+
+static void down(const struct kernel_sum *sum, enum dtype dtype, enum layout layout, void *const out[3])
+{
+    const size_t size = dtype_table[dtype].size;
+    char *const first = out[0];
+    void *const pixels[3] = { first, first + size, first + 2 * size };
+    float block[BLOCK * 3];
     for (size_t at = 0; at < sum->n; at += BLOCK) {
         const size_t n = sum->n - at < BLOCK ? sum->n - at : BLOCK;
-        switch (sum->taps) {
-        case 1:
-            sum_taps(sum, at, n, block, 1);
-            break;
-        case 2:
-            sum_taps(sum, at, n, block, 2);
-            break;
-        case 3:
-            sum_taps(sum, at, n, block, 3);
-            break;
-        case 4:
-            sum_taps(sum, at, n, block, 4);
-            break;
-        case 5:
-            sum_taps(sum, at, n, block, 5);
-            break;
-        case 6:
-            sum_taps(sum, at, n, block, 6);
-            break;
-        default:
-            sum_many(sum, at, n, block);
-        }
-        finish(block, sum->scale + at, sum->bias + at, n);
-        store(block, n, dtype, out, at);
+        if (sum->weights)
+            sum_exact(sum, at * 3, n * 3, block);
+        else
+            sum_fine(sum, at * 3, n * 3, block);
+        if (layout == LAYOUT_HWC)
+            kernel_scalar_finish(sum, block, n, dtype, pixels, at, 3);
+        else
+            kernel_scalar_finish(sum, block, n, dtype, out, at, 1);
     }
 }
 
-const struct kernel_ops kernel_scalar = { .name = "scalar", .across = across, .down = down };
+const struct kernel_ops kernel_scalar = {
+    .name = "scalar", .table_bytes = table_bytes, .prepare = prepare, .across = across, .down = down
+};

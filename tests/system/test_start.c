@@ -126,6 +126,11 @@ static void run_options(const void *arg)
     unsetenv("XDG_RUNTIME_DIR");
     expect((char *[]){ "--user", "--config", good, NULL }, 78, "XDG_RUNTIME_DIR");
     setenv("XDG_RUNTIME_DIR", folder, 1);
+    setenv("PFEED_CPU", "fastest", 1);
+    expect((char *[]){ "--check", good, NULL }, 78, "PFEED_CPU is 'fastest'; this machine offers scalar");
+    setenv("PFEED_CPU", "scala", 1); /* no beginning of a word */
+    expect((char *[]){ "--config", good, NULL }, 78, "PFEED_CPU is 'scala'");
+    unsetenv("PFEED_CPU");
     remove_folder(folder);
 }
 
@@ -397,6 +402,18 @@ static size_t read_stderr(pid_t pid, char *text, size_t size)
     return n;
 }
 
+/* Which kind of loops is used, and how it is forced. */
+static void run_kernels(const void *arg)
+{
+    static struct daemon pfeedd;
+    struct pf_row_daemon about;
+
+    setenv("PFEED_CPU", "scalar", 1);
+    daemon_start(&pfeedd, plain);
+    UNTIL((stat_daemon(&pfeedd, &about), strstr(about.status, " scalar kernel")));
+    daemon_stop(&pfeedd);
+}
+
 /* It starts, reloads and serves although nobody reads what it says; and says so to the one who then does. */
 static void run_unread(const void *arg)
 {
@@ -427,6 +444,7 @@ int main(int argc, char **argv)
         { "a budget too small by 4 KiB", run_budget, NULL },
         { "SIGTERM with a stuck worker", run_stuck, NULL },
         { "pfeedctl stop waits for the end", run_stop, NULL },
+        { "its kernel", run_kernels, NULL },
         { "nobody reads its log", run_unread, NULL },
     };
 

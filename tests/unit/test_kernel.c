@@ -350,7 +350,7 @@ static void test_padding(void **state)
                     any |= is_inner;
                     if (is_inner)
                         assert_true(fabsf(v - inner[place(c, iy, ix, h, w, layout)]) <
-                                    0.02f / 255); /* other weights fit less bits */
+                                    0.05f / 255); /* other weights fit less bits */
                     else
                         assert_true(fabsf(v - ((float)fill[c] / 255 - plan.mean[c])) < 1e-6f);
                 }

@@ -4,13 +4,17 @@
  * in a bare loop. Everything but decoding and the resize kernel (order, reads, claiming, publishing, hand-off, the main thread)
  * may cost at most 3 % of the bare loop.
  *
- * Four things are done in turn, each on the same CPU and for the same rows (all pictures, epochs 0 and 1), round after round:
+ * Five things are done in turn, each on the same CPU and for the same rows (all pictures, epochs 0 and 1), round after round:
  *   bare    open, skip, crop, read rows (decode/jpeg.h); no resize; files in memory
  *   made    decode/image.c: the same and the fused kernel, into memory as large as the slots; files in memory
  *   read    as made, each file read anew by the daemon's source (page cache)
+ *   kernel  kernel_plan and kernel_run from the crops' pixels, which are in memory
  *   daemon  all threads of pfeedd with one worker, from rest to rest: a consumer attaches, and all slots are filled
  * So made - bare is the kernel's, daemon - made everything else's. As every round does the same work, and others on the machine
  * can only make it longer, the figures are lower quartiles over the rounds. The first batch is compared byte by byte.
+ *
+ * `bench_images turns FILE` is for images.py, which measures other loaders in turn: it writes the crops to FILE, says "ready", and
+ * for each line that it reads does all five once and prints them as a line of JSON.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +28,11 @@
 #define REPEATED 20 /* rounds */
 #define TARGET   0.03
 
-enum thing { BARE, MADE, READ, DAEMON, THINGS };
+enum thing { BARE, MADE, READ, KERNEL, DAEMON, THINGS };
 
 static const char *const names[THINGS] = {
-    [BARE] = "bare: libjpeg-turbo, same crops",
-    [MADE] = "made: decode + kernel, no daemon",
-    [READ] = "read: the same, files read anew",
+    [BARE] = "bare: libjpeg-turbo, same crops", [MADE] = "made: decode + kernel, no daemon",
+    [READ] = "read: the same, files read anew", [KERNEL] = "kernel alone, crops in memory",
     [DAEMON] = "daemon, 1 worker, 1 job",
 };
 static struct series things[THINGS], walls[THINGS], main_us; /* CPU a row; time by the clock; of the main thread */
@@ -87,6 +90,8 @@ static void measure(void)
     cpu_ns[MADE] = pictures_make(pictures, 0, EPOCHS, false);
     at_ns[READ] = now_ns();
     cpu_ns[READ] = pictures_make(pictures, 0, EPOCHS, true);
+    at_ns[KERNEL] = now_ns();
+    cpu_ns[KERNEL] = pictures_scale(pictures, 0, EPOCHS);
     pin(1); /* the consumer, out of the daemon's way */
     at_ns[DAEMON] = now_ns();
     cpu_ns[DAEMON] = daemon_fills(&main_ns, false);
@@ -104,16 +109,13 @@ static void line(const char *name, double us)
     printf("%-34s %9.1f %19.1f %%\n", name, us, 100 * us / series_low(&things[BARE]));
 }
 
-int main(void)
+/* The daemon, and what this process needs to do the same; all is warm then. */
+static void begin(void)
 {
-    const char *path, *word = getenv("PFEED_BENCH_ROUNDS");
-    size_t rounds = word && atoi(word) > 0 ? (size_t)atoi(word) : REPEATED;
+    const char *path = bench_pictures();
     char feeds[2048], yaml[4096];
-    double low[THINGS];
     int64_t main_ns;
 
-    bench_start("photographs");
-    path = bench_pictures();
     batch = pictures_in(path) * EPOCHS / SLOTS;
     pictures_feed(feeds, sizeof(feeds), "photographs", path, batch, SLOTS, 1);
     snprintf(yaml, sizeof(yaml), "version: 1\ndaemon: { workers: 1, memory: 2GiB }\nfeeds:\n%s", feeds);
@@ -121,9 +123,34 @@ int main(void)
     daemon_start(&pfeedd, yaml);
     pictures = pictures_open(pfeedd.config, EPOCHS, EPOCHS);
     CHECK(pictures_count(pictures) * EPOCHS == (uint64_t)batch * SLOTS, "an odd number of pictures");
-    daemon_fills(&main_ns, true); /* warms everything up */
-    for (size_t round = 0; round < rounds && round < ROUNDS; round++)
+    pictures_keep(pictures, 0, EPOCHS);
+    daemon_fills(&main_ns, true);
+}
+
+static void turns(const char *crops)
+{
+    FILE *file = fopen(crops, "we");
+    char line[16];
+
+    CHECK(file, "cannot write %s", crops);
+    pictures_list(pictures, EPOCHS, file);
+    CHECK(fclose(file) == 0, "cannot write %s", crops);
+    printf("ready\n");
+    while (fgets(line, sizeof(line), stdin)) {
+        size_t last = things[BARE].n;
+
+        CHECK(last < ROUNDS, "more than %d turns", ROUNDS);
         measure();
+        printf("{\"bare\":%.2f,\"made\":%.2f,\"read\":%.2f,\"kernel\":%.2f,\"daemon\":%.2f,\"others\":%.3f}\n",
+               things[BARE].values[last], things[MADE].values[last], things[READ].values[last], things[KERNEL].values[last],
+               things[DAEMON].values[last], things[BARE].others[last]);
+    }
+}
+
+static void show(void)
+{
+    double low[THINGS];
+
     for (int t = 0; t < THINGS; t++)
         low[t] = series_low(&things[t]);
     printf("%llu pictures, %.0f pixels decoded a crop; %zu rounds of %u rows, %zu of them quiet\n\n",
@@ -134,7 +161,7 @@ int main(void)
         printf("%-34s %9.1f %9.1f %9.1f %% %8.1f %% %15.1f %16.1f\n", names[t], low[t], 1e6 / low[t], 100 * low[t] / low[BARE],
                100 * series_spread(&things[t]), series_median(&things[t]), series_median(&walls[t]));
     putchar('\n');
-    line("the scalar kernel (made - bare)", low[MADE] - low[BARE]);
+    line("the kernel (made - bare)", low[MADE] - low[BARE]);
     line("everything else (daemon - made)", low[DAEMON] - low[MADE]);
     line("  of it reads (read - made)", low[READ] - low[MADE]);
     line("  of it the rest (daemon - read)", low[DAEMON] - low[READ]);
@@ -144,10 +171,27 @@ int main(void)
     printf(
         "json: "
         "{\"bench\":\"images\",\"target\":%.2f,\"quiet\":%zu,\"rounds\":%zu,\"bare_us\":%.1f,\"made_us\":%.1f,\"read_us\":%.1f,"
+        "\"kernel_us\":%.1f,"
         "\"daemon_us\":%.1f,\"main_us\":%.2f,\"kernel_share\":%.4f,\"read_share\":%.4f,\"rest_share\":%.4f,\"daemon_rows_cpu_s\":"
         "%.1f}\n",
-        TARGET, series_quiet(&things[BARE]), things[BARE].n, low[BARE], low[MADE], low[READ], low[DAEMON], series_low(&main_us),
-        (low[MADE] - low[BARE]) / low[BARE], (low[READ] - low[MADE]) / low[BARE], (low[DAEMON] - low[MADE]) / low[BARE],
-        1e6 / low[DAEMON]);
+        TARGET, series_quiet(&things[BARE]), things[BARE].n, low[BARE], low[MADE], low[READ], low[KERNEL], low[DAEMON],
+        series_low(&main_us), (low[MADE] - low[BARE]) / low[BARE], (low[READ] - low[MADE]) / low[BARE],
+        (low[DAEMON] - low[MADE]) / low[BARE], 1e6 / low[DAEMON]);
+}
+
+int main(int argc, char **argv)
+{
+    const char *word = getenv("PFEED_BENCH_ROUNDS");
+    size_t rounds = word && atoi(word) > 0 ? (size_t)atoi(word) : REPEATED;
+
+    bench_start("photographs");
+    begin();
+    if (argc == 3 && strcmp(argv[1], "turns") == 0) {
+        turns(argv[2]);
+        return bench_end();
+    }
+    for (size_t round = 0; round < rounds && round < ROUNDS; round++)
+        measure();
+    show();
     return bench_end();
 }

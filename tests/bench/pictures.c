@@ -22,7 +22,9 @@ struct file {
 
 struct crop {
     uint64_t id;
+    struct plan plan;
     struct rect part; /* of the stored picture */
+    uint8_t *pixels;  /* of the part, decoded; NULL until they are kept */
 };
 
 struct pictures {
@@ -34,6 +36,7 @@ struct pictures {
     uint32_t epochs, slots;
     uint64_t n;
     void *state, *codec; /* of decode/image.c */
+    struct kernel *kernel;
     uint8_t *rows;
     double pixels;
 };
@@ -122,27 +125,25 @@ static void read_files(struct pictures *pictures)
 }
 
 /* As decode/image.c does it. */
-static void plan_crop_of(struct pictures *pictures, struct jpeg_reader *jpeg, struct kernel *kernel, const struct row_key *key,
-                         struct crop *crop)
+static void plan_crop_of(struct pictures *pictures, struct jpeg_reader *jpeg, const struct row_key *key, struct crop *crop)
 {
     const struct file *file = &pictures->files[key->id];
     const struct field *field = pictures->field;
     struct picture_head head;
     struct problem why;
-    struct plan plan;
 
     CHECK(jpeg_reader_open(jpeg, file->bytes, file->size, &head, &why) >= 0, "%s", why.text);
     jpeg_reader_close(jpeg);
-    plan_init(&plan, head.width, head.height);
+    plan_init(&crop->plan, head.width, head.height);
     for (uint32_t i = 0; i < field->n_transforms; i++) {
         const struct transform_use *use = &field->transforms[i];
         struct draw draw;
 
         draw_init(&draw, key, use->ops->name, use->ordinal);
-        CHECK(use->ops->plan(use->params, &draw, &plan, &why) >= 0, "%s", why.text);
+        CHECK(use->ops->plan(use->params, &draw, &crop->plan, &why) >= 0, "%s", why.text);
     }
     crop->id = key->id;
-    CHECK(kernel_plan(kernel, &plan, kernel_turns[1], &crop->part, &why) >= 0, "%s", why.text);
+    CHECK(kernel_plan(pictures->kernel, &crop->plan, kernel_turns[1], &crop->part, &why) >= 0, "%s", why.text);
     pictures->pixels += (double)crop->part.width * crop->part.height;
 }
 
@@ -151,13 +152,13 @@ static void plan_epochs(struct pictures *pictures)
     const struct config_feed *config = pictures->feed->config;
     const struct field *field = pictures->field;
     struct bare_reader reader;
-    struct kernel *kernel;
     struct order *order;
 
     CHECK(field->layout == LAYOUT_CHW, "only chw is looked at here");
     CHECK(order_create(&order, &pictures->feed->order_params, 1) == 0, "no memory");
     reader_open(&reader);
-    CHECK(kernel_create(&kernel, NULL, (int32_t)field->shape[2], (int32_t)field->shape[1], field->dtype, field->layout, 0) == 0,
+    CHECK(kernel_create(&pictures->kernel, NULL, (int32_t)field->shape[2], (int32_t)field->shape[1], field->dtype, field->layout,
+                        0) == 0,
           "no memory");
     pictures->crops = calloc(pictures->epochs * pictures->n, sizeof(*pictures->crops));
     CHECK(pictures->crops, "no memory");
@@ -168,12 +169,11 @@ static void plan_epochs(struct pictures *pictures)
             struct row_key key = { .seed = config->seed, .epoch = epoch };
 
             order_at(view, position, &key.id, &key.occurrence);
-            plan_crop_of(pictures, reader.jpeg, kernel, &key, &pictures->crops[epoch * pictures->n + position]);
+            plan_crop_of(pictures, reader.jpeg, &key, &pictures->crops[epoch * pictures->n + position]);
         }
         order_release(order, view);
     }
     pictures->pixels /= (double)(pictures->epochs * pictures->n);
-    kernel_destroy(kernel);
     reader_close(&reader);
     order_destroy(order);
 }
@@ -215,6 +215,20 @@ double pictures_pixels(const struct pictures *pictures)
     return pictures->pixels;
 }
 
+void pictures_list(const struct pictures *pictures, uint32_t epochs, FILE *file)
+{
+    const struct config_feed *config = pictures->feed->config;
+
+    for (uint64_t at = 0; at < epochs * pictures->n; at++) {
+        const struct crop *crop = &pictures->crops[at];
+        const struct rect *part = &crop->plan.crop;
+        char path[4096];
+
+        config->source->path(pictures->feed->source, crop->id, path, sizeof(path));
+        fprintf(file, "%d\t%d\t%d\t%d\t%d\t%s\n", part->x, part->y, part->width, part->height, crop->plan.flip_x, path);
+    }
+}
+
 /* ---- the bare loop -------------------------------------------------------------------------------------------------- */
 
 struct bare {
@@ -223,7 +237,8 @@ struct bare {
     int64_t cpu_ns;
 };
 
-static void decode_crop(struct jpeg_reader *jpeg, const struct file *file, const struct rect *part)
+/* to: may be NULL. */
+static void decode_crop(struct jpeg_reader *jpeg, const struct file *file, const struct rect *part, uint8_t *to)
 {
     struct picture_head head;
     struct problem why;
@@ -231,8 +246,11 @@ static void decode_crop(struct jpeg_reader *jpeg, const struct file *file, const
 
     CHECK(jpeg_reader_open(jpeg, file->bytes, file->size, &head, &why) >= 0, "%s", why.text);
     CHECK(jpeg_reader_crop(jpeg, part->x, part->y, part->width, part->height, &why) >= 0, "%s", why.text);
-    for (int32_t y = 0; y < part->height; y++)
+    for (int32_t y = 0; y < part->height; y++) {
         CHECK(jpeg_reader_row(jpeg, &row, &why) >= 0, "%s", why.text);
+        if (to)
+            memcpy(to + (size_t)y * (size_t)part->width * 3, row, (size_t)part->width * 3);
+    }
     jpeg_reader_close(jpeg);
 }
 
@@ -249,7 +267,7 @@ static void *bare_run(void *argument)
     while ((at = __atomic_fetch_add(&bare->next, 1, __ATOMIC_RELAXED)) < bare->end) {
         const struct crop *crop = &pictures->crops[at];
 
-        decode_crop(reader.jpeg, &pictures->files[crop->id], &crop->part);
+        decode_crop(reader.jpeg, &pictures->files[crop->id], &crop->part, NULL);
     }
     __atomic_fetch_add(&bare->cpu_ns, thread_ns() - start_ns, __ATOMIC_RELAXED);
     reader_close(&reader);
@@ -270,12 +288,62 @@ int64_t pictures_decode(struct pictures *pictures, uint32_t epoch, uint32_t epoc
     return bare.cpu_ns;
 }
 
-/* ---- whole rows ----------------------------------------------------------------------------------------------------- */
+/* ---- the kernel alone ----------------------------------------------------------------------------------------------- */
 
 static void *row_place(const struct pictures *pictures, uint32_t epoch, uint64_t position)
 {
     return pictures->rows + (epoch % pictures->slots * pictures->n + position) * pictures->field->row_bytes;
 }
+
+void pictures_keep(struct pictures *pictures, uint32_t epoch, uint32_t epochs)
+{
+    struct bare_reader reader;
+
+    reader_open(&reader);
+    for (uint64_t at = epoch * pictures->n; at < (epoch + epochs) * pictures->n; at++) {
+        struct crop *crop = &pictures->crops[at];
+        const struct rect *part = &crop->part;
+
+        crop->pixels = malloc((size_t)part->width * (size_t)part->height * 3 + 64); /* a reader's rows may be read past */
+        CHECK(crop->pixels, "no memory");
+        decode_crop(reader.jpeg, &pictures->files[crop->id], part, crop->pixels);
+    }
+    reader_close(&reader);
+}
+
+struct kept {
+    const uint8_t *next;
+    size_t row_bytes;
+};
+
+static int next_kept(void *from, const uint8_t **row, struct problem *why)
+{
+    struct kept *kept = from;
+
+    (void)why;
+    *row = kept->next;
+    kept->next += kept->row_bytes;
+    return 0;
+}
+
+int64_t pictures_scale(struct pictures *pictures, uint32_t epoch, uint32_t epochs)
+{
+    int64_t start_ns = thread_ns();
+    struct problem why;
+
+    for (uint64_t at = epoch * pictures->n; at < (epoch + epochs) * pictures->n; at++) {
+        const struct crop *crop = &pictures->crops[at];
+        struct kept kept = { crop->pixels, (size_t)crop->part.width * 3 };
+        struct rect part;
+
+        CHECK(kernel_plan(pictures->kernel, &crop->plan, kernel_turns[1], &part, &why) >= 0, "%s", why.text);
+        CHECK(kernel_run(pictures->kernel, next_kept, &kept, row_place(pictures, epoch, at % pictures->n), &why) >= 0, "%s",
+              why.text);
+    }
+    return thread_ns() - start_ns;
+}
+
+/* ---- whole rows ----------------------------------------------------------------------------------------------------- */
 
 static void *make_row(struct pictures *pictures, uint32_t epoch, uint64_t position, bool read)
 {

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct pictures;
 
@@ -23,9 +24,14 @@ struct pictures *pictures_open(const char *config, uint32_t epochs, uint32_t slo
 uint64_t pictures_count(const struct pictures *pictures); /* of an epoch */
 size_t pictures_row_bytes(const struct pictures *pictures);
 double pictures_pixels(const struct pictures *pictures); /* decoded for a crop, on average */
+/* A line a row, in the order of the epochs: x, y, width, height of the crop, whether it is flipped, path in the folder. */
+void pictures_list(const struct pictures *pictures, uint32_t epochs, FILE *file);
 
 /* The crops of all rows of these epochs, by so many threads; each its own decoder. Returns the CPU time of them together. */
 int64_t pictures_decode(struct pictures *pictures, uint32_t epoch, uint32_t epochs, uint32_t threads);
+/* The crops of these epochs decoded into memory; and from there into rows, by this thread: the kernel alone. */
+void pictures_keep(struct pictures *pictures, uint32_t epoch, uint32_t epochs);
+int64_t pictures_scale(struct pictures *pictures, uint32_t epoch, uint32_t epochs);
 /* The rows themselves, by this thread; read: each file anew, by the daemon's source. Returns its CPU time. */
 int64_t pictures_make(struct pictures *pictures, uint32_t epoch, uint32_t epochs, bool read);
 /* Row `position` of an epoch, for comparison. */

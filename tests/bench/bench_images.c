@@ -135,7 +135,7 @@ static void turns(const char *crops)
     CHECK(file, "cannot write %s", crops);
     pictures_list(pictures, EPOCHS, file);
     CHECK(fclose(file) == 0, "cannot write %s", crops);
-    printf("ready\n");
+    printf("{\"ready\":\"pfeed\",\"rows\":%u}\n", SLOTS * batch);
     while (fgets(line, sizeof(line), stdin)) {
         size_t last = things[BARE].n;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decoded once for all, and by all cores, on photographs (recipe of DESIGN section 12).
+ * Decoded once for all, and by all cores, on photographs (recipe of DESIGN section 12). Parts, which may be named on the command
+ * line:
  *   jobs     three jobs on one feed (gang: 3) against one job on another feed of the same recipe, one worker: the daemon's CPU
  *            time per decoded row may differ by 5 %. Each slot is an epoch; a window fills the same epochs on both.
  *   workers  rows per second of 2 workers against 1 gain at least 0.98 of what the bare loop (decode/jpeg.h, the same crops,
@@ -141,6 +142,12 @@ static void jobs(void)
     printf("  ratio   %8.4f (spread %.2f %%)\n", series_median(&jobs_ratio), 100 * series_spread(&jobs_ratio));
     printf("  target: at most %.2f: %s\n\n", 1 + JOBS_TARGET,
            verdict(series_median(&jobs_ratio) <= 1 + JOBS_TARGET, &jobs_ratio));
+    printf(
+        "json: "
+        "{\"bench\":\"sharing\",\"one_us\":%.1f,\"three_us\":%.1f,\"one_rows_s\":%.1f,\"three_rows_s\":%.1f,\"jobs_ratio\":%.4f,"
+        "\"jobs_quiet\":%zu}\n\n",
+        series_median(&one_us), series_median(&three_us), series_median(&one_wall), series_median(&three_wall),
+        series_median(&jobs_ratio), series_quiet(&jobs_ratio));
 }
 
 static void workers(void)
@@ -164,25 +171,22 @@ static void workers(void)
            series_median(&bare_gain), series_median(&bare_cpu1), series_median(&bare_cpu2));
     printf("  ratio of the gains %.3f (spread %.1f %%)\n", series_median(&gain_ratio), 100 * series_spread(&gain_ratio));
     printf("  target: at least %.2f: %s\n\n", GAIN_TARGET, verdict(series_median(&gain_ratio) >= GAIN_TARGET, &gain_ratio));
+    printf("json: "
+           "{\"bench\":\"workers\",\"workers1_rows_s\":%.1f,\"workers2_rows_s\":%.1f,\"gain\":%.4f,\"bare1_rows_s\":%.1f,"
+           "\"bare2_rows_s\":%.1f,\"bare_gain\":%.4f,\"gain_ratio\":%.4f,\"gain_quiet\":%zu,\"rounds\":%zu}\n",
+           series_median(&wall1), series_median(&wall2), series_median(&gain), series_median(&bare_wall1),
+           series_median(&bare_wall2), series_median(&bare_gain), series_median(&gain_ratio), series_quiet(&gain_ratio),
+           gain_ratio.n);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     bench_start("sharing");
     path = bench_pictures();
     count = pictures_in(path);
-    jobs();
-    workers();
-    printf("json: "
-           "{\"bench\":\"sharing\",\"one_us\":%.1f,\"three_us\":%.1f,\"one_rows_s\":%.1f,\"three_rows_s\":%.1f,\"jobs_ratio\":%."
-           "4f,\"jobs_quiet\":%zu,\"workers1_rows_s\":%"
-           ".1f,"
-           "\"workers2_rows_s\":%.1f,\"gain\":%.4f,\"bare1_rows_s\":%.1f,\"bare2_rows_s\":%.1f,\"bare_gain\":%.4f,\"gain_ratio\":"
-           "%.4f,"
-           "\"gain_quiet\":%zu}\n",
-           series_median(&one_us), series_median(&three_us), series_median(&one_wall), series_median(&three_wall),
-           series_median(&jobs_ratio), series_quiet(&jobs_ratio), series_median(&wall1), series_median(&wall2),
-           series_median(&gain), series_median(&bare_wall1), series_median(&bare_wall2), series_median(&bare_gain),
-           series_median(&gain_ratio), series_quiet(&gain_ratio));
+    if (bench_wants(argc, argv, "jobs"))
+        jobs();
+    if (bench_wants(argc, argv, "workers"))
+        workers();
     return bench_end();
 }

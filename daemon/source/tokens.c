@@ -3,13 +3,13 @@
  * listed and measured once, on the main thread at start; workers pread into their own buffers. */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "source/digest.h"
+#include "source/matches.h"
 #include "source/source.h"
 
 #define PART       "tokens"
@@ -42,7 +42,7 @@ static const enum dtype token_types[] = { DTYPE_U8, DTYPE_U16, DTYPE_U32, DTYPE_
 
 static const struct setting settings[] = {
     { "path", SETTING_PATHS, offsetof(struct tokens_params, path), NULL,
-      .help = "the files: one or several, with the wildcards * ? [] and {}" },
+      .help = "the files: one or several, with * ? [] and {a,b} or {000..099}" },
     { "dtype", SETTING_CHOICE, offsetof(struct tokens_params, dtype), NULL, .choices = "uint8|uint16|uint32|int32",
       .help = "of the tokens in the files, little-endian" },
     { "skip", SETTING_SIZE, offsetof(struct tokens_params, skip), "0B", 0, 1 << 30, .help = "a head at the start of each file" },
@@ -89,46 +89,23 @@ static int compare_files(const void *left, const void *right)
     return strcmp(((const struct file *)left)->path, ((const struct file *)right)->path);
 }
 
-/* All matches of one pattern. */
-static int add_matches(struct source *source, const char *pattern, struct problem *why)
-{
-    glob_t matches;
-    int rc = glob(pattern, GLOB_BRACE | GLOB_NOSORT | GLOB_ERR, NULL, &matches);
-    if (rc == GLOB_NOMATCH)
-        return problem_set(why, -ENOENT, "no file matches %s; check the path", pattern);
-    if (rc == GLOB_ABORTED)
-        return problem_set(why, -EACCES, "cannot list %s: %s; check that pfeedd may read the folder", pattern, strerror(errno));
-    if (rc)
-        return problem_set(why, -ENOMEM, "out of memory for the files of %s", pattern);
-    struct file *grown = realloc(source->files, (source->n_files + matches.gl_pathc) * sizeof *grown);
-    if (!grown)
-        goto no_memory;
-    source->files = grown;
-    for (size_t i = 0; i < matches.gl_pathc; i++) {
-        char *path = strdup(matches.gl_pathv[i]);
-        if (!path)
-            goto no_memory;
-        grown[source->n_files++] = (struct file){ .path = path, .fd = -1 };
-    }
-    globfree(&matches);
-    return 0;
-no_memory:
-    globfree(&matches);
-    return problem_set(why, -ENOMEM, "out of memory for the files of %s", pattern);
-}
-
 /* Sorted bytewise; a file that two patterns match counts once. */
-static void sort_files(struct source *source)
+static int list_files(struct source *source, const struct setting_strings *patterns, struct problem *why)
 {
-    size_t kept = 0;
-    qsort(source->files, source->n_files, sizeof *source->files, compare_files);
-    for (size_t i = 0; i < source->n_files; i++) {
-        if (kept && strcmp(source->files[kept - 1].path, source->files[i].path) == 0)
-            free(source->files[i].path);
-        else
-            source->files[kept++] = source->files[i];
+    struct matches matches = { .n = 0 };
+    int rc = 0;
+    for (uint32_t i = 0; i < patterns->n && rc == 0; i++)
+        rc = matches_add(&matches, patterns->v[i], why);
+    if (rc == 0 && (matches_unique(&matches) < 0 || !(source->files = calloc(matches.n, sizeof *source->files))))
+        rc = problem_set(why, -ENOMEM, "out of memory for the list of token files");
+    for (size_t i = 0; i < matches.n && rc == 0; i++) {
+        source->files[source->n_files++] = (struct file){ .path = matches.paths[i], .fd = -1 };
+        matches.paths[i] = NULL;
     }
-    source->n_files = kept;
+    matches_fini(&matches);
+    if (rc == 0)
+        qsort(source->files, source->n_files, sizeof *source->files, compare_files);
+    return rc;
 }
 
 /* Opens a file and counts its windows. *is_short: it holds none. */
@@ -199,10 +176,7 @@ static int tokens_open(struct source **out, const void *params, const struct sou
     source->window_bytes = (size_t)want.length * source->token_bytes;
     source->stride = (uint64_t)want.stride;
     source->skip = p->skip;
-    for (uint32_t i = 0; i < p->path.n && rc == 0; i++)
-        rc = add_matches(source, p->path.v[i], why);
-    if (rc == 0)
-        sort_files(source);
+    rc = list_files(source, &p->path, why);
     for (size_t i = 0; i < source->n_files && rc == 0; i++) {
         bool is_short = false;
         rc = measure(source, &source->files[i], source->n_files <= FILES_OPEN, &is_short, why);

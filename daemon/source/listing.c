@@ -63,7 +63,7 @@ int listing_keep(struct listing *listing, struct manifest *manifest, const char 
 {
     struct manifest_table tables[TABLES];
     tables_of(listing, tables);
-    return manifest_keep(manifest, tables, TABLES, &listing->folders, root, progress, why);
+    return manifest_keep(manifest, tables, TABLES, watches_young(&listing->folders), root, progress, why);
 }
 
 int listing_update(struct listing *listing, struct manifest *manifest, struct problem *why)

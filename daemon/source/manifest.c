@@ -331,15 +331,14 @@ free_sum:
     return rc;
 }
 
-int manifest_keep(struct manifest *manifest, const struct manifest_table *tables, size_t n, const struct watches *folders,
-                  const char *root, const struct source_progress *progress, struct problem *why)
+int manifest_keep(struct manifest *manifest, const struct manifest_table *tables, size_t n, const char *young, const char *root,
+                  const struct source_progress *progress, struct problem *why)
 {
     struct problem inner;
     if (!manifest->path)
         return 0;
-    if (folders->young) {
-        log_info("%s: the folder '%s' changed just before it was listed, so that no manifest is kept", root,
-                 *watches_path(folders, folders->young - 1) ? watches_path(folders, folders->young - 1) : ".");
+    if (young) {
+        log_info("%s: '%s' changed just before it was listed, so that no manifest is kept", root, young);
         manifest_fini(manifest);
         return 0;
     }

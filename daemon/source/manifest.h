@@ -54,9 +54,9 @@ void manifest_fini(struct manifest *manifest);
 int manifest_load(struct manifest *manifest, struct manifest_table *tables, size_t n, const struct source_progress *progress,
                   struct problem *why);
 /* After a scan: writes it, and where that cannot be done says so in the log and keeps nothing from then on. It is not done where
- * a folder of root's has changed so lately that it might change again without its time changing. 0 or -ECANCELED. */
-int manifest_keep(struct manifest *manifest, const struct manifest_table *tables, size_t n, const struct watches *folders,
-                  const char *root, const struct source_progress *progress, struct problem *why);
+ * something of root's, young, has changed so lately that it might change again without its time changing. 0 or -ECANCELED. */
+int manifest_keep(struct manifest *manifest, const struct manifest_table *tables, size_t n, const char *young, const char *root,
+                  const struct source_progress *progress, struct problem *why);
 /* Writes it again where heads have come since. */
 int manifest_update(struct manifest *manifest, const struct manifest_table *tables, size_t n, struct problem *why);
 

@@ -165,7 +165,7 @@ static int scan(struct measure *measure, const char *root, const char *const *pa
         return problem_set(why, rc, "out of memory for the sizes of %llu files", (unsigned long long)measure->n);
     watches_trim(&measure->folders);
     tables_of(measure, tables);
-    return manifest_keep(&measure->manifest, tables, TABLES, &measure->folders, root, progress, why);
+    return manifest_keep(&measure->manifest, tables, TABLES, watches_young(&measure->folders), root, progress, why);
 }
 
 static void sum_up(struct measure *measure)

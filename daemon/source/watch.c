@@ -12,11 +12,16 @@
 
 #define YOUNG_S 2 /* as coarse as the times of any file system are */
 
-void watches_init(struct watches *watches)
+int64_t watch_young_s(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    *watches = (struct watches){ .young_s = now.tv_sec - YOUNG_S };
+    return now.tv_sec - YOUNG_S;
+}
+
+void watches_init(struct watches *watches)
+{
+    *watches = (struct watches){ .young_s = watch_young_s() };
 }
 
 void watches_trim(struct watches *watches)
@@ -34,7 +39,7 @@ void watches_fini(struct watches *watches)
 }
 
 /* Also of the time of change, which nobody can set back, as tar, rsync and touch do with the other. Never 0. */
-static uint64_t stamp_of(const struct stat *st)
+uint64_t watch_stamp(const struct stat *st)
 {
     const uint64_t facts[] = {
         st->st_dev,
@@ -51,7 +56,7 @@ static uint64_t stamp_of(const struct stat *st)
 
 int watches_add(struct watches *watches, const char *path, const struct stat *st, uint64_t *number)
 {
-    struct watched watched = { .stamp = st ? stamp_of(st) : 0 };
+    struct watched watched = { .stamp = st ? watch_stamp(st) : 0 };
     struct watched *grown = file_grown(watches->v, watches->n, &watches->room, sizeof *grown);
     if (!grown)
         return -ENOMEM;
@@ -71,6 +76,12 @@ const char *watches_path(const struct watches *watches, uint64_t number)
     return watches->paths.text + watches->v[number].path;
 }
 
+const char *watches_young(const struct watches *watches)
+{
+    const char *path = watches->young ? watches_path(watches, watches->young - 1) : NULL;
+    return path && !*path ? "." : path;
+}
+
 bool watches_are_sound(const struct watches *watches)
 {
     for (uint64_t i = 0; i < watches->n; i++)
@@ -88,7 +99,7 @@ int watches_hold(const struct watches *watches, const char *root, const struct s
         return problem_set(why, -ESTALE, "cannot open %s: %s", root, strerror(errno));
     for (uint64_t i = 0; i < watches->n && rc == 0; i++) {
         const char *path = watches_path(watches, i);
-        uint64_t stamp = fstatat(fd, path, &st, *path ? 0 : AT_EMPTY_PATH) == 0 ? stamp_of(&st) : 0;
+        uint64_t stamp = fstatat(fd, path, &st, *path ? 0 : AT_EMPTY_PATH) == 0 ? watch_stamp(&st) : 0;
         if (source_stopping(progress))
             rc = -ECANCELED;
         else if (stamp != watches->v[i].stamp)

@@ -28,6 +28,12 @@ void watches_fini(struct watches *watches);
 /* st: from before the folder was read; NULL: there is nothing at path. *number is its place. -ENOMEM. */
 int watches_add(struct watches *watches, const char *path, const struct stat *st, uint64_t *number);
 const char *watches_path(const struct watches *watches, uint64_t number);
+const char *watches_young(const struct watches *watches); /* the path of such a folder; NULL: none */
+
+/* The same for those who keep files of their own: a number that tells whether it is what it was, never 0; and the time in seconds
+ * since which what changes is young. */
+uint64_t watch_stamp(const struct stat *st);
+int64_t watch_young_s(void);
 
 /* Whether the tables can be used at all, wherever they are from. */
 bool watches_are_sound(const struct watches *watches);

@@ -85,7 +85,7 @@ struct config_field {
     struct config_mark mark; /* of the field's name */
     bool bad;                /* there were errors in it; it holds no more than can be released */
     /* As written, for --dump-config. Params in `field` are owned here. */
-    char *from, *dtype;
+    char *from, *key, *dtype;
     struct setting_ints shape;
     struct config_mark *marks, *decode_marks, *transform_marks[FIELD_TRANSFORMS];
     struct config_mark transform_mark[FIELD_TRANSFORMS];

@@ -67,7 +67,9 @@ static void finish_field(struct reader *reader, struct config_field *field)
     if (strlen(field->from) >= NAME_SIZE)
         reader_error(reader, &mark, "'from' is longer than %d bytes; give the name of a part of the sample", NAME_SIZE - 1);
     snprintf(field->field.from, sizeof field->field.from, "%.*s", NAME_SIZE - 1, field->from);
+    want->name = field->field.name;
     want->from = field->from;
+    want->key = field->key;
     want->ndim = field->field.ndim = field->shape.n;
     for (uint32_t i = 0; i < field->shape.n; i++)
         want->shape[i] = field->field.shape[i] = field->shape.v[i];

@@ -149,6 +149,8 @@ const struct setting config_split_table[] = {
 
 const struct setting config_field_table[] = {
     { "from", SETTING_STRING, FIELD(from), "", .help = "part of the sample; default: the field's own name" },
+    { "key", SETTING_STRING, FIELD(key), "",
+      .help = "of a part that is JSON, the value in it: label, box.0, or a pointer as /box/0 (source type tar)" },
     { "decode", SETTING_SECTION, 0, "", .help = "kind of decoder, or a map from it to its settings; default: raw" },
     { "transforms", SETTING_SECTION, 0, "",
       .help = "a list: names, or maps from a name to its settings; in this order. Presets stand for several; 'dtype: WORD' and "

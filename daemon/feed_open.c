@@ -66,11 +66,20 @@ static void lay_out(struct feed *feed)
     feed->slot_bytes = feed_round_up(at, PF_PAGE);
 }
 
-static int find_part(struct feed *feed, uint32_t n_parts, struct field *field, struct problem *why)
+/* number: of the field, and of what it wants. */
+static int find_part(struct feed *feed, uint32_t n_parts, uint32_t number, struct field *field, struct problem *why)
 {
+    const struct source_ops *source = feed->config->source;
     char names[256] = "";
     struct nearest nearest;
 
+    if (source->part_of) {
+        field->part = source->part_of(feed->source, number);
+        return 0;
+    }
+    if (feed->config->fields[number].key)
+        return problem_about(why, "key", -1,
+                             problem_set(why, -EINVAL, "source '%s' has no parts with a 'key'; remove it", source->name));
     nearest_init(&nearest, field->from);
     for (uint32_t p = 0; p < n_parts; p++) {
         size_t at = strlen(names);
@@ -83,10 +92,12 @@ static int find_part(struct feed *feed, uint32_t n_parts, struct field *field, s
         snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "", feed->parts[p].name);
     }
     if (nearest.best)
-        return problem_set(why, -EINVAL, "source '%s' has no part '%s'; did you mean 'from: %s'?", feed->config->source->name,
-                           field->from, nearest.best);
-    return problem_set(why, -EINVAL, "source '%s' has no part '%s'; name one by 'from', it has: %s", feed->config->source->name,
-                       field->from, names);
+        problem_set(why, -EINVAL, "source '%s' has no part '%s'; did you mean 'from: %s'?", source->name, field->from,
+                    nearest.best);
+    else
+        problem_set(why, -EINVAL, "source '%s' has no part '%s'; name one by 'from', it has: %s", source->name, field->from,
+                    names);
+    return problem_about(why, "from", -1, -EINVAL);
 }
 
 static void prepare_fields(struct opening *opening, struct feed *feed)
@@ -110,7 +121,7 @@ static void prepare_fields(struct opening *opening, struct feed *feed)
             continue;
         *field = from->field;
         field->std[0] = field->std[1] = field->std[2] = 1;
-        rc = problem_about(&why, "from", -1, find_part(feed, n_parts, field, &why));
+        rc = find_part(feed, n_parts, f, field, &why);
         if (rc == 0)
             rc = field->decode->prepare(field, &feed->parts[field->part], &why);
         if (rc == 0 && field->decode->reduce && feed->config->cache.reduces)

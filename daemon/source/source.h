@@ -11,7 +11,9 @@
 
 /* What a feed's fields ask of the source; fields that read the same part ask once each. */
 struct source_want {
+    const char *name; /* the field's; may be NULL */
     const char *from; /* the part's name */
+    const char *key;  /* `key:` of the field, NULL where not given */
     enum dtype dtype; /* of the field; DTYPES where not given */
     uint32_t ndim;    /* `shape:` of the field, 0 where not given */
     int64_t shape[SAMPLE_DIMS];
@@ -78,6 +80,8 @@ struct source_ops {
     void (*close)(struct source *source); /* NULL is fine */
     uint64_t (*count)(const struct source *source);
     uint32_t (*parts)(const struct source *source, const struct sample_part **parts);
+    /* Which of them a want of env's is; NULL: the one that is called as its `from`. */
+    uint32_t (*part_of)(const struct source *source, uint32_t want);
     size_t (*max_bytes)(const struct source *source); /* of the largest value of any part: the worker's read buffer */
     uint64_t (*bytes)(const struct source *source);   /* of its tables of samples, for the budget */
     /* Reads into buffer (of max_bytes) or points into memory of the source's own. -errno and a sentence where it cannot. */

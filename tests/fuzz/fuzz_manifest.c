@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzz target: a manifest, taken as a directory's and as a list's. The checksum and the key are made right first, which chance
+/* Fuzz target: a manifest, taken as a directory's, a list's and as that of tar shards. The checksum and the key are made right first, which chance
  * would not do; then it loads and every table can be walked, or there is a sentence. Seeds: any manifests of a pfeedd. */
 #include <assert.h>
 #include <errno.h>
@@ -13,6 +13,7 @@
 
 #include "source/listing.h"
 #include "source/measure.h"
+#include "source/tar_index.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -94,6 +95,29 @@ static void as_list(int fd, const uint8_t *data, size_t size)
     measure_fini(&measure);
 }
 
+static void as_tar(int fd, const uint8_t *data, size_t size)
+{
+    struct tar_index index = { .n = 0 };
+    struct problem why = { "" };
+    uint64_t sum = 0;
+    int rc;
+
+    make(&index.manifest, fd, data, size);
+    rc = tar_index_load(&index, NULL, &why);
+    assert(rc == 0 || (rc < 0 && why.text[0]));
+    for (uint64_t id = 0; id < index.n && rc == 0; id++) {
+        uint64_t n;
+        const struct tar_part *members = tar_index_members(&index, id, &n);
+
+        sum += strlen(tar_index_key(&index, id)) + strlen(tar_index_path(&index, tar_index_shard(&index, id))) + index.heads[id] +
+               tar_index_is_lost(&index, id);
+        for (uint64_t m = 0; m < n; m++)
+            sum += strlen(tar_index_text(&index, members[m].extension)) + members[m].block + members[m].state;
+    }
+    __asm__ volatile("" : : "r"(sum));
+    tar_index_fini(&index);
+}
+
 static int file(void)
 {
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
@@ -110,6 +134,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     close(fd);
     fd = file();
     as_list(fd, data, size);
+    close(fd);
+    fd = file();
+    as_tar(fd, data, size);
     close(fd);
     return 0;
 }

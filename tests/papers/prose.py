@@ -7,12 +7,14 @@ this order; ... is what is left out) or <!-- no test: REASON -->. Links and name
 
 prose.py SOURCE BUILD PFEEDD PFEEDCTL MKIMAGES"""
 import contextlib
+import io
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 from common import SCALE, Daemon, Suite, listens, run, temporary, until
@@ -51,6 +53,18 @@ def small(text):
 def pictures(folder):
     folder.mkdir(parents=True)
     run(mkimages, "--out", folder, "--count", "300", "--classes", "2")
+
+
+def shards(folder):
+    """Two of WebDataset's."""
+    folder.mkdir(parents=True)
+    for shard in range(2):
+        with tarfile.open(folder / f"{shard:06d}.tar", "w") as archive:
+            for sample in range(200):
+                for extension, data in ("jpg", b"\xff\xd8\xff"), ("json", b'{"width": 7}'), ("txt", b"a caption"):
+                    member = tarfile.TarInfo(f"{shard}{sample:05d}.{extension}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
 
 
 @suite.test
@@ -152,6 +166,7 @@ def configuration():
         (folder / "pfeed.yaml").write_text(text)
         pictures(folder / "data/imagenet/train")
         (folder / "data/train-0.bin").write_bytes(bytes(2 * 40000))
+        shards(folder / "data/laion")
         said = run(pfeedd, "--check", folder / "pfeed.yaml")
         assert "fine" in said, said
         (folder / "pfeed.yaml").write_text(text.replace("shuffle:", "shufle:", 1))

@@ -31,10 +31,6 @@ static void nested_cache(struct reader *reader, struct reader_section *section, 
 static void check(struct reader *reader, struct config_cache *cache)
 {
     struct config_mark mark = config_mark_of(config_cache_table, cache->marks, "disk");
-    if (cache->disk) {
-        reader_error(reader, &mark, "'disk' is not in this version; remove it");
-        return;
-    }
     if (cache->disk && !cache->disk_size)
         reader_error(reader, &mark, "'disk' has no 'size' beside it; add how large the file may become, such as 'size: 100GiB'");
     mark = config_mark_of(config_cache_table, cache->marks, "size");

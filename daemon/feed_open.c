@@ -347,12 +347,17 @@ static void compare_caches(struct opening *opening, const struct feed *feed)
 
         if (!theirs)
             continue;
+        if (kind == CACHE_DISK && feed->caches->caches[kind] != other->caches->caches[kind]) {
+            config_error(opening->config, &mark,
+                         "feed '%s': feed '%s' has the same 'disk' for other samples or another recipe; give each its own file",
+                         feed->config->name, other->config->name);
+            return;
+        }
         config_error(
             opening->config, &mark,
             "feed '%s': '%s' has another size (%.1f MiB) than that of feed '%s' (%.1f MiB), and they share one cache, as "
             "they read the same samples; give both the same size",
-            feed->config->name, cache_kind_name(kind), (double)feed->caches->caches[kind]->store.size / (1 << 20),
-            other->config->name, (double)theirs / (1 << 20));
+            feed->config->name, cache_kind_name(kind), caches_mib(feed, kind), other->config->name, caches_mib(other, kind));
         return;
     }
 }

@@ -145,27 +145,53 @@ static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
     return rc;
 }
 
+/* Field f's reduced picture, where it is kept. One that is found on a disk is kept in memory, too, if there is room. */
+static bool find_reduced(struct row_fill *fill, uint32_t f, struct sample_value *out)
+{
+    struct feed *feed = fill->feed;
+    const struct field *field = &feed->fields[f];
+    const struct cache_use *memory = fetch_use(feed, f, CACHE_DECODED), *disk = fetch_use(feed, f, CACHE_DISK);
+    const uint64_t id = fill->key->id;
+    struct fetch found;
+    size_t room_size;
+    void *room = field->decode->reduced_room(fill->maker->room->codec, field, &room_size);
+
+    if (memory && fetch_kept(feed, memory, id, field->part, fill->start, out))
+        return true;
+    if (!disk || !fetch_from_disk(&found, feed, disk, id, field->part, fill->start, room, room_size, out))
+        return false;
+    found.use = memory;
+    fetch_keep(&found, feed, out, fill->start);
+    return true;
+}
+
 /* Field f's reduced picture: a kept one, or made; its file's bytes need not be kept as well, then. */
 static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *out, struct problem *why)
 {
     struct feed *feed = fill->feed;
     const struct field *field = &feed->fields[f];
-    const struct cache_use *use = fetch_use(feed, f, CACHE_DECODED);
-    struct fetch fetch;
+    const uint64_t id = fill->key->id;
+    struct fetch memory, disk;
     bool kept;
     int rc;
 
-    show_read(fill->maker->reading, fill->key->id, field->part, fill->start);
-    kept = use && fetch_kept(feed, use, fill->key->id, field->part, fill->start, out);
+    show_read(fill->maker->reading, id, field->part, fill->start);
+    kept = find_reduced(fill, f, out);
     __atomic_store_n(&fill->maker->reading->since_ns, 0, __ATOMIC_RELAXED);
     if (kept)
         return 0;
-    fetch_begin(&fetch, feed, use, fill->key->id, field->part);
+    fetch_begin(&memory, feed, fetch_use(feed, f, CACHE_DECODED), id, field->part);
+    fetch_begin(&disk, feed, fetch_use(feed, f, CACHE_DISK), id, field->part);
     rc = get_bytes(fill, f, why);
     if (rc >= 0)
         rc = field->decode->reduce(feed->states[fill->maker->worker][f], fill->maker->room->codec, field, &fill->value, out, why);
-    fetch_done(&fetch);
-    if (rc >= 0 && out->reduced && fetch_keep(&fetch, feed, out, fill->start))
+    fetch_done(&memory);
+    fetch_done(&disk);
+    if (rc < 0 || !out->reduced)
+        return rc;
+    kept = fetch_keep(&memory, feed, out, fill->start);
+    kept |= fetch_keep(&disk, feed, out, fill->start);
+    if (kept)
         fill->fetch.use = NULL;
     return rc;
 }

@@ -6,7 +6,9 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
+#include "cache/disk.h"
 #include "decode/decode.h"
 #include "source/digest.h"
 
@@ -17,7 +19,9 @@ static struct cache *all;
 
 const char *cache_kind_name(enum cache_kind kind)
 {
-    return kind == CACHE_ENCODED ? "encoded" : "decoded";
+    static const char *const names[CACHE_KINDS] = { "encoded", "decoded", "disk" };
+
+    return names[kind];
 }
 
 /* ---- what a feed asks for ------------------------------------------------------------------------------------------- */
@@ -45,7 +49,7 @@ static uint64_t source_of(const struct feed *feed)
 
 static uint64_t asked_bytes(const struct config_cache *config, enum cache_kind kind)
 {
-    return kind == CACHE_ENCODED ? config->encoded : config->decoded;
+    return kind == CACHE_ENCODED ? config->encoded : kind == CACHE_DECODED ? config->decoded : config->disk_size;
 }
 
 static bool keeps(const struct feed *feed, const struct field *field, enum cache_kind kind)
@@ -83,25 +87,41 @@ static uint64_t recipe_of(const struct field *field)
     return hash;
 }
 
-static struct cache *find(uint64_t source, uint64_t samples, enum cache_kind kind, uint64_t size)
+/* A file is for pictures of certain samples and kinds only: what stands for all of them. */
+static uint64_t file_identity(const struct feed *feed, uint64_t source)
+{
+    for (uint32_t f = 0; f < feed->n_fields; f++)
+        if (keeps(feed, &feed->fields[f], CACHE_DISK)) {
+            const uint64_t both[] = { source, recipe_of(&feed->fields[f]) };
+            const char *part = feed->parts[feed->fields[f].part].name;
+
+            source = XXH3_64bits_withSeed(part, strlen(part), XXH3_64bits(both, sizeof(both)));
+        }
+    return source;
+}
+
+/* One in memory by its size, one on a disk by its path. */
+static struct cache *find(const struct cache *like)
 {
     for (struct cache *cache = all; cache; cache = cache->next)
-        if (cache->source == source && cache->samples == samples && cache->kind == kind && cache->store.size == size)
+        if (cache->source == like->source && cache->samples == like->samples && cache->kind == like->kind &&
+            (like->path ? strcmp(cache->path, like->path) == 0 : cache->store.size == like->store.size))
             return cache;
     return NULL;
 }
 
-static struct cache *create(uint64_t source, uint64_t samples, enum cache_kind kind, uint64_t size)
+static struct cache *create(const struct cache *like)
 {
     struct cache *cache = aligned_alloc(PF_LINE, sizeof(*cache));
 
     if (!cache)
         return NULL;
-    memset(cache, 0, sizeof(*cache));
-    cache->source = source;
-    cache->samples = samples;
-    cache->kind = kind;
-    cache->store.size = size;
+    *cache = *like;
+    cache->path = like->path ? strdup(like->path) : NULL;
+    if (like->path && !cache->path) {
+        free(cache);
+        return NULL;
+    }
     cache->next = all;
     all = cache;
     return cache;
@@ -122,13 +142,17 @@ static struct cache_index *index_of(struct cache *cache, const char *part, uint6
 /* Under the lock. */
 static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, struct problem *why)
 {
-    const uint64_t samples = feed->config->source->count(feed->source), size = asked_bytes(&feed->config->cache, kind);
+    const struct cache like = { .source = kind == CACHE_DISK ? file_identity(feed, source) : source,
+                                .samples = feed->config->source->count(feed->source),
+                                .kind = kind,
+                                .store.size = asked_bytes(&feed->config->cache, kind),
+                                .path = kind == CACHE_DISK ? feed->config->cache.disk : NULL };
     struct feed_caches *caches = feed->caches;
-    struct cache *cache = find(source, samples, kind, size);
+    struct cache *cache = find(&like);
     uint32_t n = 0;
 
     if (!cache)
-        cache = create(source, samples, kind, size);
+        cache = create(&like);
     if (!cache)
         return problem_set(why, -ENOMEM, "no memory for a cache");
     caches->caches[kind] = cache;
@@ -140,10 +164,11 @@ static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, str
             continue;
         caches->uses[f][kind].cache = cache;
         caches->uses[f][kind].index =
-            index_of(cache, feed->parts[field->part].name, kind == CACHE_DECODED ? recipe_of(field) : 0);
+            index_of(cache, feed->parts[field->part].name, kind == CACHE_ENCODED ? 0 : recipe_of(field));
         if (!caches->uses[f][kind].index)
             return problem_set(why, -E2BIG, "more than %d parts of samples are to be kept in one cache; take fewer fields",
                                CACHE_INDEXES);
+        caches->uses[f][kind].number = (uint32_t)(caches->uses[f][kind].index - cache->indexes);
         n++;
     }
     return n > 0 ? 0
@@ -158,7 +183,7 @@ int caches_declare(struct feed *feed, struct problem *why)
     uint64_t source;
     int rc = 0;
 
-    if (!config->encoded && !config->decoded)
+    if (!config->encoded && !config->decoded && !config->disk)
         return 0;
     feed->caches = calloc(1, sizeof(*feed->caches));
     if (!feed->caches)
@@ -178,12 +203,21 @@ uint64_t caches_differ(const struct feed *feed, const struct feed *other, enum c
     for (int k = 0; k < CACHE_KINDS && feed->caches && other->caches; k++) {
         const struct cache *mine = feed->caches->caches[k], *theirs = other->caches->caches[k];
 
-        if (!mine || !theirs || mine->source != theirs->source || mine->store.size == theirs->store.size)
+        const uint64_t size = asked_bytes(&other->config->cache, k);
+        const bool share =
+            mine && theirs && (mine->path ? strcmp(mine->path, theirs->path) == 0 : mine->source == theirs->source);
+
+        if (!share || (mine->source == theirs->source && size == asked_bytes(&feed->config->cache, k)))
             continue;
         *kind = k;
-        return theirs->store.size;
+        return size;
     }
     return 0;
+}
+
+double caches_mib(const struct feed *feed, enum cache_kind kind)
+{
+    return (double)asked_bytes(&feed->config->cache, kind) / (1 << 20);
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------------------- */
@@ -191,12 +225,16 @@ uint64_t caches_differ(const struct feed *feed, const struct feed *other, enum c
 /* What is not there yet. */
 static uint64_t declared_bytes(const struct cache *cache)
 {
+    if (cache->kind == CACHE_DISK)
+        return cache->made ? 0 : sizeof(*cache) + cache->n_indexes * cache->samples * DISK_INDEX;
     return (cache->made ? 0 : sizeof(*cache) + store_bytes(cache->store.size)) +
            (cache->n_indexes - cache->n_made) * cache->samples * STORE_INDEX;
 }
 
 static uint64_t made_bytes(const struct cache *cache)
 {
+    if (cache->kind == CACHE_DISK)
+        return cache->made ? sizeof(*cache) + cache->n_made * cache->samples * DISK_INDEX : 0;
     return (cache->made ? sizeof(*cache) + store_bytes(cache->store.size) : 0) + cache->n_made * cache->samples * STORE_INDEX;
 }
 
@@ -222,8 +260,29 @@ void caches_add(const struct feed *feed, uint32_t count, uint64_t *made, uint64_
     }
 }
 
+/* Another cache at the same path is a feed's that ends: its file is left to it. */
+static int make_file(struct cache *cache, struct problem *why)
+{
+    const struct disk_key key = { cache->source, cache->samples, cache->n_indexes, cache->store.size };
+    bool fresh = false;
+    int rc;
+
+    if (cache->made)
+        return 0;
+    pthread_mutex_lock(&lock);
+    for (const struct cache *other = all; other; other = other->next)
+        fresh |= other != cache && other->disk && strcmp(other->path, cache->path) == 0;
+    pthread_mutex_unlock(&lock);
+    rc = disk_open(&cache->disk, cache->path, &key, fresh, why);
+    if (rc < 0)
+        return rc;
+    cache->n_made = cache->n_indexes;
+    cache->made = true;
+    return 0;
+}
+
 /* Memory is touched without the lock, as that takes long: only one thread makes any. */
-static int make(struct cache *cache)
+static int make_memory(struct cache *cache, struct problem *why)
 {
     struct store store;
     struct store_index index;
@@ -242,6 +301,8 @@ static int make(struct cache *cache)
         cache->made = true;
         pthread_mutex_unlock(&lock);
     }
+    if (rc < 0)
+        problem_set(why, rc, "no memory for a cache of %llu MiB", (unsigned long long)(cache->store.size >> 20));
     return rc;
 }
 
@@ -252,11 +313,10 @@ int caches_make(struct feed *feed, struct problem *why)
     for (int k = 0; k < CACHE_KINDS && feed->caches && rc == 0; k++) {
         struct cache *cache = feed->caches->caches[k];
 
-        if (!cache)
-            continue;
-        rc = make(cache);
-        if (rc < 0)
-            problem_set(why, rc, "no memory for a cache of %llu MiB", (unsigned long long)(cache->store.size >> 20));
+        if (cache)
+            rc = cache->kind == CACHE_DISK ? make_file(cache, why) : make_memory(cache, why);
+        if (cache && cache->disk && rc == 0)
+            disk_resize(cache->disk, cache->store.size = feed->config->cache.disk_size);
     }
     return rc;
 }
@@ -264,6 +324,8 @@ int caches_make(struct feed *feed, struct problem *why)
 static void destroy(struct cache *cache)
 {
     store_fini(&cache->store);
+    disk_close(cache->disk);
+    free(cache->path);
     for (uint32_t i = 0; i < cache->n_indexes; i++)
         store_index_fini(&cache->indexes[i].store);
     free(cache);
@@ -305,15 +367,24 @@ static uint64_t ppm(uint64_t part, uint64_t of)
 void caches_describe(const struct feed *feed, enum cache_kind kind, struct pf_row_cache *row)
 {
     const struct cache *cache = feed->caches->caches[kind];
+    struct disk_figures figures = { .entries = __atomic_load_n(&cache->store.entries, __ATOMIC_RELAXED),
+                                    .used = __atomic_load_n(&cache->store.used, __ATOMIC_RELAXED),
+                                    .lost = __atomic_load_n(&cache->store.lost, __ATOMIC_RELAXED),
+                                    .note = "" };
 
     snprintf(row->kind, sizeof(row->kind), "%s", cache_kind_name(kind));
     snprintf(row->source, sizeof(row->source), "%s", feed->config->source->name);
+    if (cache->disk)
+        disk_look(cache->disk, &figures);
+    snprintf(row->file, sizeof(row->file), "%s", cache->path ? cache->path : "");
+    snprintf(row->note, sizeof(row->note), "%s", figures.note);
     row->samples = cache->samples * cache->n_made;
-    row->entries = __atomic_load_n(&cache->store.entries, __ATOMIC_RELAXED);
+    row->entries = figures.entries;
     row->size_bytes = cache->store.size;
-    row->used_bytes = __atomic_load_n(&cache->store.used, __ATOMIC_RELAXED);
-    row->lost_bytes = __atomic_load_n(&cache->store.lost, __ATOMIC_RELAXED);
-    row->index_bytes = cache->n_made * cache->samples * STORE_INDEX;
+    row->used_bytes = figures.used;
+    row->lost_bytes = figures.lost;
+    row->damaged = figures.damaged;
+    row->index_bytes = cache->n_made * cache->samples * (cache->disk ? DISK_INDEX : STORE_INDEX);
     row->hits = __atomic_load_n(&cache->hits, __ATOMIC_RELAXED);
     row->misses = __atomic_load_n(&cache->misses, __ATOMIC_RELAXED);
     row->stale = __atomic_load_n(&cache->stale, __ATOMIC_RELAXED);

@@ -11,7 +11,9 @@
 
 #define CACHE_INDEXES 16 /* of one cache: parts of samples, and ways to reduce them */
 
-enum cache_kind { CACHE_ENCODED, CACHE_DECODED, CACHE_KINDS };
+enum cache_kind { CACHE_ENCODED, CACHE_DECODED, CACHE_DISK, CACHE_KINDS };
+
+struct disk;
 
 /* What of a sample is kept: a part of it, for `decoded` made in one way. */
 struct cache_index {
@@ -27,7 +29,9 @@ struct cache {
     enum cache_kind kind;
     uint64_t source; /* what stands for the samples and their places */
     uint64_t samples;
-    struct store store;
+    struct store store; /* in memory; of one on a disk only the size */
+    char *path;         /* of one on a disk: whose */
+    struct disk *disk;
     bool made;
     uint32_t n_indexes, n_made; /* the first ones have their memory */
     struct cache_index indexes[CACHE_INDEXES];
@@ -41,6 +45,7 @@ struct cache {
 struct cache_use {
     struct cache *cache;
     struct cache_index *index;
+    uint32_t number; /* of the index */
 };
 
 /* A feed's. */
@@ -52,8 +57,10 @@ struct feed_caches {
 
 /* Declares those that the feed asks for, when its fields are prepared. -errno, and the setting of `cache` to blame. */
 int caches_declare(struct feed *feed, struct problem *why);
-/* Where another feed over the same samples has a cache of the same kind and another size: its bytes, else 0. */
+/* Where another feed over the same samples has a cache of the same kind and another size, or the same file for other pictures: its
+ * bytes, else 0. */
 uint64_t caches_differ(const struct feed *feed, const struct feed *other, enum cache_kind *kind);
+double caches_mib(const struct feed *feed, enum cache_kind kind); /* as asked for */
 /* Makes those that are not there yet. */
 int caches_make(struct feed *feed, struct problem *why);
 /* The feed ends. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cache/caches.h"
+#include "cache/disk.h"
 
 #define YOUNG_NS INT64_C(2000000000) /* the coarsest times of change that file systems keep */
 
@@ -39,26 +40,20 @@ static uint64_t look(const struct feed *feed, uint64_t id, uint32_t part, bool y
     return stamp ? stamp : 1;
 }
 
-/* Whether the file is as it was; one that cannot be looked at just now counts as changed this time. */
-static bool holds(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
-                  struct store_entry *entry)
-{
-    const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
-    uint64_t stamp;
+/* Whether a file is as it was. */
+enum state { SAME, CHANGED, UNKNOWN };
 
-    if (feed->caches->check_s > 0 &&
-        now_s - __atomic_load_n(&entry->checked_s, __ATOMIC_RELAXED) < (uint64_t)feed->caches->check_s)
-        return true;
-    stamp = look(feed, id, part, true);
-    if (stamp == entry->stamp) {
-        __atomic_store_n(&entry->checked_s, now_s, __ATOMIC_RELAXED);
-        return true;
-    }
-    if (stamp) {
-        store_drop(&use->cache->store, &use->index->store, id, entry);
-        __atomic_fetch_add(&use->cache->stale, 1, __ATOMIC_RELAXED);
-    }
-    return false;
+/* checked_s: when it last was. Whether it was looked at just now: *looked. */
+static enum state compare(const struct feed *feed, uint64_t id, uint32_t part, uint64_t stamp, uint32_t checked_s, uint32_t now_s,
+                          bool *looked)
+{
+    uint64_t now;
+
+    *looked = !checked_s || feed->caches->check_s == 0 || now_s - checked_s >= (uint64_t)feed->caches->check_s;
+    if (!*looked)
+        return SAME;
+    now = look(feed, id, part, true);
+    return now == stamp ? SAME : now ? CHANGED : UNKNOWN;
 }
 
 const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int kind)
@@ -66,22 +61,59 @@ const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int k
     return feed->caches && feed->caches->uses[field][kind].cache ? &feed->caches->uses[field][kind] : NULL;
 }
 
+static bool count(const struct cache_use *use, enum state state, uint64_t cost_ns)
+{
+    struct cache *cache = use->cache;
+
+    if (state == CHANGED)
+        __atomic_fetch_add(&cache->stale, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(state == SAME ? &cache->hits : &cache->misses, 1, __ATOMIC_RELAXED);
+    if (state == SAME)
+        __atomic_fetch_add(&cache->saved_ns, cost_ns, __ATOMIC_RELAXED);
+    return state == SAME;
+}
+
 bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
                 struct sample_value *value)
 {
+    const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
     struct store_entry *entry = store_find(&use->cache->store, &use->index->store, id);
+    enum state state = UNKNOWN;
+    bool looked;
 
-    if (!entry || !holds(feed, use, id, part, now_ns, entry)) {
-        __atomic_fetch_add(&use->cache->misses, 1, __ATOMIC_RELAXED);
-        return false;
+    if (entry) {
+        state = compare(feed, id, part, entry->stamp, __atomic_load_n(&entry->checked_s, __ATOMIC_RELAXED), now_s, &looked);
+        if (state == SAME && looked)
+            __atomic_store_n(&entry->checked_s, now_s, __ATOMIC_RELAXED);
+        else if (state == CHANGED)
+            store_drop(&use->cache->store, &use->index->store, id, entry);
+        *value = (struct sample_value){ .data = store_entry_bytes(entry),
+                                        .size = entry->size,
+                                        .part = &feed->parts[part],
+                                        .reduced = use->cache->kind == CACHE_DECODED };
     }
-    __atomic_fetch_add(&use->cache->hits, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&use->cache->saved_ns, entry->cost_ns, __ATOMIC_RELAXED);
-    *value = (struct sample_value){ .data = store_entry_bytes(entry),
-                                    .size = entry->size,
-                                    .part = &feed->parts[part],
-                                    .reduced = use->cache->kind == CACHE_DECODED };
-    return true;
+    return count(use, state, entry ? entry->cost_ns : 0);
+}
+
+bool fetch_from_disk(struct fetch *found, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part,
+                     int64_t now_ns, void *room, uint64_t room_size, struct sample_value *value)
+{
+    const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
+    struct disk *disk = use->cache->disk;
+    enum state state = UNKNOWN;
+    struct disk_entry entry = { .size = 0 };
+    bool looked;
+
+    if (disk_read(disk, use->number, id, room, room_size, &entry)) {
+        state = compare(feed, id, part, entry.stamp, entry.checked_s, now_s, &looked);
+        if (state == SAME && looked)
+            disk_checked(disk, use->number, id, now_s);
+        else if (state == CHANGED)
+            disk_drop(disk, use->number, id);
+        *value = (struct sample_value){ .data = room, .size = entry.size, .part = &feed->parts[part], .reduced = true };
+        *found = (struct fetch){ .id = id, .part = part, .stamp = entry.stamp, .cpu_ns = (int64_t)entry.cost_ns };
+    }
+    return count(use, state, entry.cost_ns);
 }
 
 void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part)
@@ -119,14 +151,18 @@ static void forget_pages(const struct feed *feed, uint64_t id, uint32_t part)
 bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns)
 {
     const struct cache_use *use = fetch->use;
-    const struct store_entry entry = { .size = value->size,
-                                       .stamp = fetch->stamp,
-                                       .cost_ns = (uint64_t)fetch->cpu_ns,
-                                       .checked_s = (uint32_t)(now_ns / 1000000000) };
+    const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
+    const uint64_t cost_ns = (uint64_t)fetch->cpu_ns;
+    const struct store_entry entry = { value->size, fetch->stamp, cost_ns, .checked_s = now_s };
+    const struct disk_entry written = { value->size, fetch->stamp, cost_ns, now_s };
+    bool kept;
 
     fetch->use = NULL;
-    if (!use || !store_add(&use->cache->store, &use->index->store, fetch->id, &entry, value->data))
+    if (!use)
         return false;
-    forget_pages(feed, fetch->id, fetch->part);
-    return true;
+    kept = use->cache->disk ? disk_add(use->cache->disk, use->number, fetch->id, &written, value->data)
+                            : store_add(&use->cache->store, &use->index->store, fetch->id, &entry, value->data);
+    if (kept)
+        forget_pages(feed, fetch->id, fetch->part);
+    return kept;
 }

@@ -27,6 +27,9 @@ const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int k
 /* Whether it is kept: *value then stays as long as the cache. */
 bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
                 struct sample_value *value);
+/* Likewise of a cache on a disk, into room; found: what is known of it, for a cache in memory to keep it by (fetch_keep, with a use). */
+bool fetch_from_disk(struct fetch *found, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part,
+                     int64_t now_ns, void *room, uint64_t room_size, struct sample_value *value);
 /* Before it is read (use NULL: it is not to be kept); when it has been; when it has been of use. True: it is kept now. */
 void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part);
 void fetch_done(struct fetch *fetch);

@@ -3,7 +3,6 @@
  * DESIGN section 9, caches: what fits is kept and found again, by every feed over the same samples and over a reload; batches are the
  * same with and without; nothing is kept twice, bad samples and changed files not at all; and all of it is in the budget.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -15,141 +14,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "history.h"
-
-#define PICTURES 180u
-#define BATCH    6u
-#define STEPS    (PICTURES / BATCH)
-#define PATH     1024
-
-static struct daemon daemons[4], *pfeedd = daemons; /* one for each start */
-static char folder[64];
-
-/* ---- pictures ------------------------------------------------------------------------------------------------------- */
-
-/* Calls for every file of the class folders. */
-static void each_picture(void (*call)(const char *path, void *data), void *data)
-{
-    struct dirent **classes, **files;
-    char path[PATH];
-    int n = scandir(folder, &classes, NULL, alphasort);
-
-    for (int c = 0; c < n; c++) {
-        snprintf(path, sizeof(path), "%s/%s", folder, classes[c]->d_name);
-        int m = classes[c]->d_name[0] == '.' ? 0 : scandir(path, &files, NULL, alphasort);
-
-        for (int i = 0; i < m; i++) {
-            snprintf(path, sizeof(path), "%s/%s/%s", folder, classes[c]->d_name, files[i]->d_name);
-            if (files[i]->d_name[0] != '.')
-                call(path, data);
-            free(files[i]);
-        }
-        if (m > 0)
-            free(files);
-        free(classes[c]);
-    }
-    free(classes);
-}
-
-/* Written to the disk, and long ago: what is young is not kept yet. */
-static void age(const char *path, void *data)
-{
-    const time_t when = 1000000000 + (time_t) * (int *)data;
-    const struct timespec times[2] = { { when, 0 }, { when, 0 } };
-    int fd = open(path, O_RDONLY);
-
-    CHECK(fd >= 0 && futimens(fd, times) == 0 && fsync(fd) == 0, "%s: %s", path, strerror(errno));
-    close(fd);
-}
-
-static void add_size(const char *path, void *data)
-{
-    struct stat st;
-
-    CHECK(stat(path, &st) == 0, "%s: %s", path, strerror(errno));
-    *(uint64_t *)data += 128 + (uint64_t)st.st_size; /* with what stands around it in a cache, at the most */
-}
-
-static uint64_t all_bytes(void)
-{
-    uint64_t bytes = 0;
-
-    each_picture(add_size, &bytes);
-    return bytes;
-}
-
-static void make_pictures(void)
-{
-    int when = 0;
-
-    snprintf(folder, sizeof(folder), "/tmp/pfeed-cache-XXXXXX");
-    CHECK(mkdtemp(folder), "cannot make a folder");
-    images_make(folder, PICTURES, 3);
-    each_picture(age, &when);
-}
-
-static void first_picture(const char *path, void *data)
-{
-    if (!*(char *)data)
-        snprintf(data, PATH, "%s", path);
-}
-
-/* ---- daemons and trainers ------------------------------------------------------------------------------------------- */
-
-#define FIELDS                                                                                                                   \
-    "    fields:\n      image:\n        decode: { image: { max_pixels: 1000000, max_progressive: 1000000 } }\n"                  \
-    "        transforms: [ random_resized_crop: { size: 48 }, horizontal_flip: {} ]\n        dtype: uint8\n"                     \
-    "      label: { dtype: int64 }\n"
-
-static char *feed_yaml(const char *name, const char *cache, const char *more)
-{
-    char *text;
-
-    CHECK(asprintf(&text,
-                   "  %s:\n    source: { type: directory, path: %s }\n    batch: %u\n    slots: 4\n    cache: %s\n%s" FIELDS,
-                   name, folder, BATCH, cache, more) > 0,
-          "no memory");
-    return text;
-}
-
-static char *yaml_of(unsigned workers, unsigned memory_mib, const char *cache, const char *more)
-{
-    char *feed = feed_yaml("pictures", cache, more), *text;
-
-    CHECK(asprintf(&text, "version: 1\ndaemon: { workers: %u, memory: %uMiB }\nfeeds:\n%s", workers, memory_mib, feed) > 0,
-          "no memory");
-    free(feed);
-    return text;
-}
-
-static void start(unsigned workers, const char *cache, const char *more)
-{
-    char *yaml = yaml_of(workers, 512, cache, more);
-
-    daemon_start(pfeedd, yaml);
-    free(yaml);
-}
-
-static struct history *run_epochs(const char *feed, uint32_t epochs)
-{
-    struct plan plan = { .daemon = pfeedd, .feed = feed, .epochs = epochs };
-
-    plan.history = history_create(epochs * STEPS + 1, epochs * PICTURES + BATCH);
-    trainer_wait(trainer_start("trainer", train, &plan));
-    CHECK(plan.history->open_rc == 0 && plan.history->n_steps == epochs * STEPS, "%llu steps: %s",
-          (unsigned long long)plan.history->n_steps, plan.history->sentence);
-    UNTIL(feed_at_rest(pfeedd, feed));
-    return plan.history;
-}
-
-static struct pf_row_cache the_cache(const char *feed)
-{
-    struct pf_row_cache rows[4];
-    size_t n = stat_caches(pfeedd, feed, rows, 4);
-
-    CHECK(n == 1, "%zu caches", n);
-    return rows[0];
-}
+#include "cached.h"
 
 /* ---- encoded -------------------------------------------------------------------------------------------------------- */
 
@@ -162,7 +27,7 @@ static void check_share(uint64_t bytes, bool all, const struct history *same)
     struct pf_row_feed feed;
 
     snprintf(cache, sizeof(cache), "{ encoded: %llu }", (unsigned long long)bytes);
-    start(1, cache, "");
+    start_cached(1, cache, "");
     history = run_epochs("pictures", 3);
     history_same(history, cache, same);
     row = the_cache("pictures");
@@ -195,7 +60,7 @@ static void run_share(const void *arg)
     make_pictures();
     bytes = all_bytes();
     CHECK(bytes / 2 > 1 << 20, "the pictures have %llu bytes, too few for half a cache", (unsigned long long)bytes);
-    start(1, "{}", "");
+    start_cached(1, "{}", "");
     without = run_epochs("pictures", 3);
     CHECK(stat_caches(pfeedd, "", NULL, 0) == 0, "a cache that nobody asked for");
     daemon_stop(pfeedd++);
@@ -213,7 +78,7 @@ static struct history *run_decoded_with(const char *cache, uint64_t hits, uint64
     struct history *history;
     struct pf_row_cache row;
 
-    start(1, cache, "");
+    start_cached(1, cache, "");
     history = run_epochs("pictures", 3);
     row = the_cache("pictures");
     note("%s: %llu of %llu kept, %llu hits, %llu misses, %llu bytes used, %.3f ms saved", cache, (unsigned long long)row.entries,
@@ -241,13 +106,13 @@ static void run_decoded(const void *arg)
     full = run_decoded_with("{ decoded: { size: 64MiB, side: 64 } }", 2 * PICTURES, PICTURES);
     small = run_decoded_with("{ decoded: { size: 1MiB, side: 64 } }", 0, 0);
     history_same(small, "a cache that is too small", full);
-    start(2, "{ decoded: { size: 1MiB, side: 64 }, encoded: 64MiB }", "");
+    start_cached(2, "{ decoded: { size: 1MiB, side: 64 }, encoded: 64MiB }", "");
     stat_feed(pfeedd, "pictures", &reduced);
     without = run_epochs("pictures", 3);
     history_same(without, "both caches", full);
     history_destroy(without);
     daemon_stop(pfeedd++);
-    start(2, "{ encoded: 64MiB }", "");
+    start_cached(2, "{ encoded: 64MiB }", "");
     stat_feed(pfeedd, "pictures", &plain);
     CHECK(reduced.prints.recipe != plain.prints.recipe && reduced.prints.order == plain.prints.order &&
               reduced.prints.data == plain.prints.data,
@@ -296,7 +161,7 @@ static void run_once_only(const void *arg)
     CHECK(statfs(folder, &fs) == 0, "statfs: %s", strerror(errno));
     if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
         skip("files in /tmp are nowhere but in memory");
-    start(1, "{ encoded: 64MiB }", "");
+    start_cached(1, "{ encoded: 64MiB }", "");
     each_picture(add_resident, before);
     history_destroy(run_epochs("pictures", 2));
     each_picture(add_resident, after);
@@ -350,7 +215,7 @@ static void run_flat(const void *arg)
 
     (void)arg;
     make_pictures();
-    start(2, "{ encoded: 64MiB }", "");
+    start_cached(2, "{ encoded: 64MiB }", "");
     history_destroy(run_epochs("pictures", 1)); /* the program's own pages, and replies */
     process_measure(pfeedd->pid, &before);
     history_destroy(run_epochs("pictures", 3));
@@ -380,7 +245,7 @@ static void run_reload(const void *arg)
 
     (void)arg;
     make_pictures();
-    start(2, "{ encoded: 64MiB }", "");
+    start_cached(2, "{ encoded: 64MiB }", "");
     stat_daemon(pfeedd, &before);
     history_destroy(run_epochs("pictures", 1));
     reload("{ encoded: 64MiB, check: 5m }", "    max_held: 1\n");
@@ -428,7 +293,7 @@ static void run_changed(const void *arg)
 
     (void)arg;
     make_pictures();
-    start(1, "{ encoded: 64MiB, check: 0 }", "    shuffle: none\n");
+    start_cached(1, "{ encoded: 64MiB, check: 0 }", "    shuffle: none\n");
     before = run_epochs("pictures", 2);
     each_picture(first_picture, path);
     CHECK(stat(path, &st) == 0, "%s: %s", path, strerror(errno));
@@ -470,7 +335,7 @@ static void run_bad(const void *arg)
     CHECK(fd >= 0 && pwrite(fd, "no JPEG", 7, 0) == 7, "%s: %s", path, strerror(errno));
     close(fd);
     age(path, &(int){ 0 });
-    start(1, "{ encoded: 64MiB }", "    on_error: mask\n    max_errors: 1\n");
+    start_cached(1, "{ encoded: 64MiB }", "    on_error: mask\n    max_errors: 1\n");
     history_destroy(run_epochs("pictures", 2));
     row = the_cache("pictures");
     CHECK(row.entries == PICTURES - 1 && row.misses == PICTURES + 1, "%llu kept, %llu misses", (unsigned long long)row.entries,
@@ -480,7 +345,7 @@ static void run_bad(const void *arg)
     images_make(folder, PICTURES, 3);
     each_picture(age, &(int){ 0 });
     age(path, &now);
-    start(1, "{ encoded: 64MiB }", "");
+    start_cached(1, "{ encoded: 64MiB }", "");
     history_destroy(run_epochs("pictures", 2));
     CHECK(the_cache("pictures").entries == PICTURES - 1, "%llu are kept", (unsigned long long)the_cache("pictures").entries);
     daemon_stop(pfeedd++);

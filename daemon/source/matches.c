@@ -18,6 +18,7 @@ struct expansion {
     struct matches *matches;
     const char *pattern; /* as it was given */
     size_t n;            /* names so far */
+    bool counting;       /* only */
     struct problem *why;
 };
 
@@ -59,6 +60,8 @@ static int match(struct expansion *e, const char *name)
     int rc;
     if (e->n++ == MOST)
         return problem_set(e->why, -E2BIG, "the braces of %s give more than %d names; take a smaller range", e->pattern, MOST);
+    if (e->counting)
+        return 0;
     /* Sorted by ourselves: glob would ask the locale how. */
     rc = glob(name, GLOB_NOSORT | GLOB_ERR, NULL, &found);
     if (rc == GLOB_NOMATCH)
@@ -191,7 +194,12 @@ static int expand(struct expansion *e, const char *text)
 
 int matches_add(struct matches *matches, const char *pattern, struct problem *why)
 {
-    struct expansion e = { .matches = matches, .pattern = pattern, .why = why };
+    struct expansion e = { .matches = matches, .pattern = pattern, .counting = true, .why = why };
+    int rc = expand(&e, pattern);
+    if (rc < 0)
+        return rc;
+    e.counting = false;
+    e.n = 0;
     return expand(&e, pattern);
 }
 

@@ -27,6 +27,7 @@ struct jpeg_reader {
     char message[JMSG_LENGTH_MAX];
     uint32_t skip;  /* pixels at the left of each row that were decoded only for their neighbours */
     uint32_t width; /* of the crop */
+    uint32_t block; /* pixels that a block of 8 by 8 gives across and down: fewer where the picture is shrunk */
     bool inks;      /* four components, still to be made RGB */
     uint8_t row[(PICTURE_SIDE + 64) * 4];
 };
@@ -166,6 +167,7 @@ int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, 
         return error;
     }
     reader->inks = jpeg->num_components == 4;
+    reader->block = DCTSIZE;
     *head = (struct picture_head){ .width = (int32_t)jpeg->image_width,
                                    .height = (int32_t)jpeg->image_height,
                                    .components = jpeg->num_components,
@@ -192,7 +194,7 @@ static bool is_smoothed(const struct jpeg_decompress_struct *jpeg)
 static void crop_columns(struct jpeg_reader *reader, uint32_t x, uint32_t width)
 {
     struct jpeg_decompress_struct *jpeg = &reader->jpeg;
-    const uint32_t step = DCTSIZE * (uint32_t)jpeg->max_h_samp_factor;
+    const uint32_t step = reader->block * (uint32_t)jpeg->max_h_samp_factor;
     uint32_t left = (x ? x - 1 : 0) / step * step, right = (x + width + step) / step * step;
     if (right > jpeg->output_width)
         right = jpeg->output_width;
@@ -206,13 +208,21 @@ static void crop_columns(struct jpeg_reader *reader, uint32_t x, uint32_t width)
     reader->skip = x - from;
 }
 
+void jpeg_reader_shrink(struct jpeg_reader *reader, int32_t by)
+{
+    reader->block = DCTSIZE / (uint32_t)by;
+}
+
 int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t width, int32_t height, struct problem *why)
 {
     struct jpeg_decompress_struct *jpeg = &reader->jpeg;
     if (setjmp(reader->place))
         return broken(reader, why);
-    if (x < 0 || y < 0 || width < 1 || height < 1 || (uint32_t)x + (uint32_t)width > jpeg->image_width ||
-        (uint32_t)y + (uint32_t)height > jpeg->image_height)
+    jpeg->scale_num = reader->block;
+    jpeg->scale_denom = DCTSIZE;
+    jpeg_calc_output_dimensions(jpeg);
+    if (x < 0 || y < 0 || width < 1 || height < 1 || (uint32_t)x + (uint32_t)width > jpeg->output_width ||
+        (uint32_t)y + (uint32_t)height > jpeg->output_height)
         return problem_set(why, -ERANGE, "JPEG: the crop %d,%d %dx%d is not inside the picture", x, y, width, height);
     jpeg->out_color_space = reader->inks ? JCS_CMYK : JCS_RGB;
     jpeg->dct_method = JDCT_ISLOW;
@@ -225,7 +235,7 @@ int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t w
     } else {
         crop_columns(reader, (uint32_t)x, (uint32_t)width);
         /* Skips that do not fall on iMCU rows can give wrong rows (libjpeg-turbo's issue 915): the surplus is read. */
-        const uint32_t step = DCTSIZE * (uint32_t)jpeg->max_v_samp_factor, whole = surplus / step * step;
+        const uint32_t step = reader->block * (uint32_t)jpeg->max_v_samp_factor, whole = surplus / step * step;
         if (whole)
             jpeg_skip_scanlines(jpeg, whole);
         surplus -= whole;
@@ -296,6 +306,17 @@ static int format_open(void *reader, const struct picture_file *file, struct pic
     return jpeg_reader_open(reader, file->data, file->size, head, why);
 }
 
+/* Of colours at a quarter too little would be left, as libjpeg upsamples them only afterwards; and of 4:1:0 it crops too much. */
+static int32_t format_shrinks(int32_t across, int32_t down)
+{
+    return across <= 2 && down <= 2 ? DCTSIZE : 1;
+}
+
+static void format_shrink(void *reader, int32_t by)
+{
+    jpeg_reader_shrink(reader, by);
+}
+
 static int format_crop(void *reader, const struct rect *crop, struct problem *why)
 {
     return jpeg_reader_crop(reader, crop->x, crop->y, crop->width, crop->height, why);
@@ -320,6 +341,8 @@ const struct picture_ops picture_jpeg = {
     .create = format_create,
     .destroy = format_destroy,
     .open = format_open,
+    .shrinks = format_shrinks,
+    .shrink = format_shrink,
     .crop = format_crop,
     .row = format_row,
     .close = format_close,

@@ -30,6 +30,8 @@ void jpeg_reader_memory(struct jpeg_reader *reader, void *memory, size_t size);
 /* The data must stay until close. -EBADMSG damaged, -ENOTSUP a kind of JPEG that is not read, -EFBIG past a limit, -ENOMEM;
  * with a sentence. */
 int jpeg_reader_open(struct jpeg_reader *reader, const void *data, size_t size, struct picture_head *head, struct problem *why);
+/* Between open and crop, 2, 4 or 8: the picture is decoded shrunk, by the DCT, its sizes rounded up. */
+void jpeg_reader_shrink(struct jpeg_reader *reader, int32_t by);
 /* Once after open; the rectangle must lie in the picture. */
 int jpeg_reader_crop(struct jpeg_reader *reader, int32_t x, int32_t y, int32_t width, int32_t height, struct problem *why);
 /* The crop's next row, 3 bytes a pixel, red first; valid until the next call. */

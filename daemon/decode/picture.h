@@ -51,7 +51,11 @@ struct picture_ops {
     void (*destroy)(void *reader); /* NULL is fine */
     /* -EBADMSG damaged, -ENOTSUP a kind that is not read, -EFBIG past a limit, -ENOMEM; with a sentence. */
     int (*open)(void *reader, const struct picture_file *file, struct picture_head *head, struct problem *why);
-    /* Once after open; the crop lies in the stored picture. */
+    /* How far the format can shrink a picture of those sampling factors while it decodes it: 1, 2, 4 or 8. NULL: 1. And, before
+     * crop, that it is to: a pixel is then about the mean of `by` times `by`, and the sizes are rounded up. */
+    int32_t (*shrinks)(int32_t across, int32_t down);
+    void (*shrink)(void *reader, int32_t by);
+    /* Once after open; the crop lies in the stored, or shrunk, picture. */
     int (*crop)(void *reader, const struct rect *crop, struct problem *why);
     /* The crop's next row, 3 bytes a pixel, red first; valid until the next call. */
     int (*row)(void *reader, const uint8_t **row, struct problem *why);

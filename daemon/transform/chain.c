@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* See chain.h. */
 #include "transform/chain.h"
+#include "transform/shrink.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -146,10 +147,12 @@ int chain_draw(const struct field *field, const struct row_key *key, struct plan
 }
 
 int chain_plan(struct chain *chain, const struct field *field, const struct row_key *key, int32_t width, int32_t height,
-               struct kernel_turn turn, struct rect *stored, struct problem *why)
+               struct kernel_turn turn, int32_t *shrink, struct rect *stored, struct problem *why)
 {
     plan_init(&chain->plan, width, height);
     const int error = chain_draw(field, key, &chain->plan, why);
+    if (!error)
+        *shrink = plan_shrink(&chain->plan, turn, *shrink);
     return error ? error : kernel_plan(chain->kernel, &chain->plan, turn, stored, why);
 }
 

@@ -29,9 +29,10 @@ size_t chain_bytes(const struct field *field, const struct chain_shape *shape); 
 int chain_create(struct chain **out, const struct field *field, const struct chain_shape *shape);
 void chain_destroy(struct chain *chain);
 
-/* Draws for a picture of width x height, upright; stored: the part of it whose rows chain_run wants. */
+/* Draws for a picture of width x height, upright; stored: the part of it whose rows chain_run wants. *shrink: how far the decoder
+ * can shrink it, 1: not; becomes how far it is to, and stored is of the shrunk picture then (shrink.h). */
 int chain_plan(struct chain *chain, const struct field *field, const struct row_key *key, int32_t width, int32_t height,
-               struct kernel_turn turn, struct rect *stored, struct problem *why);
+               struct kernel_turn turn, int32_t *shrink, struct rect *stored, struct problem *why);
 /* As kernel_run. */
 int chain_run(struct chain *chain, int (*next)(void *from, const uint8_t **row, struct problem *why), void *from, void *row,
               struct problem *why);

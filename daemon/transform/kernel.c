@@ -51,10 +51,12 @@ static void axes_plan(struct kernel *kernel, const struct plan *plan)
 {
     const struct rect *crop = &plan->crop, *window = &plan->window, all = { 0, 0, plan->scaled_width, plan->scaled_height };
     const struct rect *shown = plan->padded ? &plan->shown : &all;
+    const struct plan_span across = plan->shrunk ? plan->across : (struct plan_span){ 0, crop->width };
+    const struct plan_span down = plan->shrunk ? plan->down : (struct plan_span){ 0, crop->height };
     axis_plan(&kernel->x, kernel->scratch, plan,
-              &(struct axis_part){ crop->width, plan->scaled_width, window->x, kernel->width, shown->x, shown->width });
+              &(struct axis_part){ crop->width, plan->scaled_width, window->x, kernel->width, shown->x, shown->width, across });
     axis_plan(&kernel->y, kernel->scratch, plan,
-              &(struct axis_part){ crop->height, plan->scaled_height, window->y, kernel->height, shown->y, shown->height });
+              &(struct axis_part){ crop->height, plan->scaled_height, window->y, kernel->height, shown->y, shown->height, down });
     if (kernel->x.n == 0 || kernel->y.n == 0)
         kernel->x.n = kernel->y.n = 0;
     kernel->padded = kernel->x.n < (uint32_t)kernel->width || kernel->y.n < (uint32_t)kernel->height;

@@ -29,11 +29,13 @@ static double filter_support(enum filter filter, double stretch)
     return (filter == FILTER_BICUBIC ? 2.0 : 1.0) * stretch;
 }
 
-/* Result i of `scaled` made from inputs 0..in-1: its first input, their number and weights. Both ends never go back from one
+/* Result i of `scaled` made from inputs 0..in-1, of which `exact` is resized: its first input, their number and weights. Both ends never go back from one
  * result to the next, which the ring relies on: an input just out of the filter's reach is dropped, zeros inside are not. */
-static int32_t weigh(double *w, int32_t in, int32_t scaled, int32_t i, enum filter filter, double stretch, int32_t *first)
+static int32_t weigh(double *w, const struct axis_part *part, int32_t i, enum filter filter, double stretch, int32_t *first)
 {
-    const double centre = (i + 0.5) * ((double)in / scaled), support = filter_support(filter, stretch);
+    const int32_t in = part->in;
+    const double centre = part->exact.from + (i + 0.5) * (part->exact.length / part->scaled),
+                 support = filter_support(filter, stretch);
     int32_t low = (int32_t)(centre - support + 0.5), high = (int32_t)(centre + support + 0.5);
     if (low < 0)
         low = 0;
@@ -72,10 +74,11 @@ static void axis_nearest(struct axis *axis, int32_t in, int32_t scaled, int32_t 
         axis->first[i] -= axis->from;
 }
 
-static void axis_weigh(struct axis *axis, double *scratch, int32_t in, int32_t scaled, int32_t window, enum filter filter,
+static void axis_weigh(struct axis *axis, double *scratch, const struct axis_part *part, int32_t window, enum filter filter,
                        bool antialias)
 {
-    const double ratio = (double)in / scaled, stretch = antialias && ratio > 1 ? ratio : 1;
+    const int32_t in = part->in;
+    const double ratio = part->exact.length / part->scaled, stretch = antialias && ratio > 1 ? ratio : 1;
     axis->stride = (uint32_t)(2 * (int64_t)ceil(filter_support(filter, stretch)) + 2);
     if (axis->stride > (uint32_t)in)
         axis->stride = (uint32_t)in;
@@ -84,7 +87,7 @@ static void axis_weigh(struct axis *axis, double *scratch, int32_t in, int32_t s
     int32_t low = in, high = 0;
     for (uint32_t i = 0; i < axis->n; i++) {
         float *w = axis->weights + (size_t)i * axis->stride;
-        const int32_t n = weigh(scratch, in, scaled, window + (int32_t)i, filter, stretch, &axis->first[i]);
+        const int32_t n = weigh(scratch, part, window + (int32_t)i, filter, stretch, &axis->first[i]);
         axis->count[i] = n;
         for (int32_t k = 0; k < n; k++) {
             w[k] = (float)scratch[k];
@@ -117,7 +120,7 @@ void axis_plan(struct axis *axis, double *scratch, const struct plan *plan, cons
     } else if (plan->filter == FILTER_NEAREST) {
         axis_nearest(axis, part->in, part->scaled, low);
     } else {
-        axis_weigh(axis, scratch, part->in, part->scaled, low, plan->filter, plan->antialias);
+        axis_weigh(axis, scratch, part, low, plan->filter, plan->antialias);
     }
 }
 

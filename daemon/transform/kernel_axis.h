@@ -28,6 +28,7 @@ struct axis_pairs {
  * the weights of one result. */
 struct axis_part {
     int32_t in, scaled, window, room, shown, n;
+    struct plan_span exact; /* what of the pixels is resized: all, from 0 to `in`, unless they are of a shrunk picture */
 };
 
 void axis_plan(struct axis *axis, double *scratch, const struct plan *plan, const struct axis_part *part);

@@ -24,15 +24,22 @@ struct plan_drawn {
     struct draw draw; /* for more than fits there: where its stream stands */
 };
 
+/* Along one axis, in pixels from the crop's edge. */
+struct plan_span {
+    double from, length;
+};
+
 /* What will be done to one picture. Rectangles are in pixels of the upright picture. */
 struct plan {
     int32_t width, height;               /* of the whole picture; given */
     struct rect crop;                    /* of the source; starts as the whole picture */
     int32_t scaled_width, scaled_height; /* the crop is resized to this; starts as the crop's size */
     bool scaled;                         /* a transform has set the above */
-    struct rect window;                  /* of the resized picture: what comes out; starts as all of it */
-    bool padded;                         /* there are the two below */
-    struct rect shown;                   /* of the resized picture: what of it is left in the window; the rest is `fill` */
+    bool shrunk;                         /* it is decoded shrunk (shrink.h): what the crop, in whole pixels of that, is exactly */
+    struct plan_span across, down;
+    struct rect window; /* of the resized picture: what comes out; starts as all of it */
+    bool padded;        /* there are the two below */
+    struct rect shown;  /* of the resized picture: what of it is left in the window; the rest is `fill` */
     uint8_t fill[3];
     bool flip_x, flip_y; /* of what comes out */
     enum filter filter;

@@ -141,6 +141,20 @@ static void transforms(void **state)
                   PICTURE "          - resize: { size: [8, 8] }\n          - horizontal_flip: { p: 0.25 }\n", "recipe ");
 }
 
+/* What the decoder makes of the same file. */
+static void decoding(void **state)
+{
+#define DECODED(settings)                                                                                                        \
+    FEED "    source: { type: directory, path: images }\n    batch: 1\n    fields:\n      image:\n        decode: { image: "     \
+         "{" settings "} }\n        transforms: [ { resize: { size: [8, 8] } } ]\n"
+    (void)state;
+    mkdir("images", 0700);
+    make_file("images/a.jpg");
+    expect_differ(DECODED(""), DECODED("scaled_decode: auto"), "recipe ");
+    expect_differ(DECODED(""), DECODED("background: [0, 0, 1]"), "recipe ");
+    expect_differ(DECODED(""), DECODED("scaled_decode: off, background: [255, 255, 255]"), "");
+}
+
 /* A preset is the list that it stands for, and what may stand in a list is what the field says. */
 static void presets(void **state)
 {
@@ -368,6 +382,7 @@ int main(void)
         TEST(beside),
         TEST(each_its_own),
         TEST(transforms),
+        TEST(decoding),
         TEST(presets),
         TEST(order_of_fields),
         TEST(sections),

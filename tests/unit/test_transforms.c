@@ -107,7 +107,7 @@ static void run(const struct field *field, const struct row_key *key, enum dtype
     struct chain *chain;
     struct rect stored;
     assert_int_equal(chain_create(&chain, field, &shape), 0);
-    assert_int_equal(chain_plan(chain, field, key, WIDTH, HEIGHT, kernel_turns[1], &stored, NULL), 0);
+    assert_int_equal(chain_plan(chain, field, key, WIDTH, HEIGHT, kernel_turns[1], &(int32_t){ 1 }, &stored, NULL), 0);
     assert_true(stored.width == WIDTH && stored.height == HEIGHT);
     assert_int_equal(chain_run(chain, next_row, &at, out, NULL), 0);
     chain_destroy(chain);

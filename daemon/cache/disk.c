@@ -317,6 +317,11 @@ bool disk_read(struct disk *disk, uint32_t index, uint64_t id, void *room, uint6
     return false;
 }
 
+bool disk_has(const struct disk *disk, uint32_t index, uint64_t id)
+{
+    return __atomic_load_n(&disk->states[slot_number(disk, index, id)], __ATOMIC_RELAXED) >= THERE;
+}
+
 void disk_checked(struct disk *disk, uint32_t index, uint64_t id, uint32_t now_s)
 {
     uint32_t *state = &disk->states[slot_number(disk, index, id)], was = __atomic_load_n(state, __ATOMIC_RELAXED);

@@ -41,6 +41,7 @@ struct disk_entry {
 
 /* On workers. Reads it into room. False: it is not there, or damaged. */
 bool disk_read(struct disk *disk, uint32_t index, uint64_t id, void *room, uint64_t room_size, struct disk_entry *entry);
+bool disk_has(const struct disk *disk, uint32_t index, uint64_t id);
 /* The file that it is from has been looked at; or has changed, and the entry is given up. */
 void disk_checked(struct disk *disk, uint32_t index, uint64_t id, uint32_t now_s);
 void disk_drop(struct disk *disk, uint32_t index, uint64_t id);

@@ -61,6 +61,18 @@ const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int k
     return feed->caches && feed->caches->uses[field][kind].cache ? &feed->caches->uses[field][kind] : NULL;
 }
 
+bool fetch_has(const struct feed *feed, uint32_t field, uint64_t id)
+{
+    for (int kind = 0; kind < CACHE_KINDS; kind++) {
+        const struct cache_use *use = fetch_use(feed, field, kind);
+
+        if (use && (use->cache->disk ? disk_has(use->cache->disk, use->number, id)
+                                     : store_find(&use->cache->store, &use->index->store, id) != NULL))
+            return true;
+    }
+    return false;
+}
+
 static bool count(const struct cache_use *use, enum state state, uint64_t cost_ns)
 {
     struct cache *cache = use->cache;

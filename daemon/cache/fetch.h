@@ -24,6 +24,8 @@ struct fetch {
 
 /* In which of the feed's caches field f's samples are kept; NULL: in none of that kind. */
 const struct cache_use *fetch_use(const struct feed *feed, uint32_t field, int kind);
+/* Whether a cache has field f's sample, so that its file need not be read: as far as can be seen without a look at the file. */
+bool fetch_has(const struct feed *feed, uint32_t field, uint64_t id);
 /* Whether it is kept: *value then stays as long as the cache. */
 bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
                 struct sample_value *value);

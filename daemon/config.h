@@ -33,10 +33,11 @@ enum config_slow { CONFIG_SLOW_PARK, CONFIG_SLOW_BLOCK, CONFIG_SLOW_SKIP };
 enum config_stratify { CONFIG_STRATIFY_NONE, CONFIG_STRATIFY_CLASS };
 enum config_on_error { CONFIG_REPLACE, CONFIG_MASK, CONFIG_FAIL };
 
-struct config_daemon { /* daemon: */
-    int64_t workers;   /* 0: auto */
-    uint64_t memory;   /* bytes; 0: auto */
-    int shm;           /* enum config_shm */
+struct config_daemon {  /* daemon: */
+    int64_t workers;    /* 0: auto */
+    uint64_t memory;    /* bytes; 0: auto */
+    int shm;            /* enum config_shm */
+    int64_t read_ahead; /* -1: auto */
     int64_t max_consumers;
     char *state;            /* folder; "auto", "none" */
     int64_t user_consumers; /* 0: auto */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every key of the configuration that is not a plug-in's, one row each. Read by config.c, config_dump.c and --help. */
+#include "ahead.h"
 #include "config.h"
 #include "config_table.h"
 
@@ -40,6 +41,11 @@ const struct setting config_daemon_table[] = {
       .restart = true },
     { "shm", SETTING_CHOICE, DAEMON(shm), "auto", .choices = "auto|memfd|posix",
       .help = "kind of shared memory; auto: memfd where the kernel can seal it", .restart = true },
+    { "read_ahead", SETTING_INT, DAEMON(read_ahead), "auto", 0, AHEAD_MOST, .choices = "auto",
+      .help =
+          "samples that are read before a worker comes to them, from files; auto: as many as hide the time that reads wait, none "
+          "where they do not, and at most 64 and a sixteenth of the memory; 0: none",
+      .restart = true },
     { "max_consumers", SETTING_INT, DAEMON(max_consumers), "256", 1, 65536, .help = "attached processes at a time" },
     { "user_consumers", SETTING_INT, DAEMON(user_consumers), "auto", 1, 65536, .choices = "auto",
       .help = "of them those of one user, who is neither root nor the daemon's own; auto: half of max_consumers" },

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "ahead.h"
 #include "config.h"
 #include "crash.h"
 #include "ctl.h"
@@ -104,6 +105,7 @@ struct feed {
     bool failed_told; /* main thread: consumers were closed */
     struct feed_counters counters __attribute__((aligned(PF_LINE)));
     struct share share __attribute__((aligned(PF_LINE))); /* of the workers */
+    struct ahead_feed ahead __attribute__((aligned(PF_LINE)));
 };
 
 /* How the feeds of a configuration are opened. */

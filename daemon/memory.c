@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "ahead.h"
 #include "budget.h"
 #include "cache/caches.h"
 #include "consumer.h"
@@ -32,7 +33,7 @@ void memory_count(struct daemon *daemon)
     const uint32_t count = caches_count();
     uint64_t declared = 0;
 
-    daemon->used = workers_used(daemon->workers);
+    daemon->used = workers_used(daemon->workers) + ahead_used(daemon->ahead);
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         daemon->used += daemon->feeds[f]->bytes;
         caches_add(daemon->feeds[f], count, &daemon->used, &declared);
@@ -144,6 +145,27 @@ static void choose_rooms(const struct daemon *daemon, struct memory_plan *plan)
     }
 }
 
+/* As many reads ahead as there are already, or else as fit; with buffers that are large enough also for feeds that come. */
+static void choose_ahead(const struct daemon *daemon, struct memory_plan *plan)
+{
+    uint64_t most = 0;
+
+    ahead_room(daemon->ahead, &plan->ahead_reads, &plan->ahead_bytes);
+    for (uint32_t f = 0; f < plan->n_feeds; f++) {
+        const uint64_t bytes = is_new(plan->feeds[f]) ? ahead_sample_bytes(plan->feeds[f]) : 0;
+
+        most = bytes > most ? bytes : most;
+    }
+    if (most <= plan->ahead_bytes)
+        return;
+    /* Larger ones that do not fit are left to the workers. */
+    if (plan->ahead_reads > 0 && ahead_fit(daemon->ahead, most, daemon->budget) < plan->ahead_reads)
+        return;
+    plan->ahead_bytes = most;
+    if (plan->ahead_reads == 0)
+        plan->ahead_reads = ahead_fit(daemon->ahead, most, daemon->budget);
+}
+
 static int check_slots(const struct daemon *daemon, const struct memory_plan *plan, struct problem *why)
 {
     uint64_t slots = 0;
@@ -239,6 +261,7 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
     n_workers = workers_count(daemon->workers);
     fixed = workers_bytes(n_workers, plan->buffer_bytes, plan->codec_bytes);
     more = fixed - workers_used(daemon->workers) > 0 ? fixed : 0; /* larger rooms are made beside the old ones */
+    choose_ahead(daemon, plan);
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         const struct feed *feed = daemon->feeds[f];
 
@@ -246,7 +269,14 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
     }
     sum_caches(daemon, plan, &caches, &new_caches, &freed);
     more += new_caches;
-    rc = share_budget(daemon, plan, fixed + caches, caches, why);
+    rc = share_budget(daemon, plan, fixed + caches + ahead_bytes(daemon->ahead, plan->ahead_reads, plan->ahead_bytes), caches,
+                      why);
+    if (rc < 0 && ahead_is_auto(daemon->ahead) && ahead_used(daemon->ahead) == 0) { /* then without */
+        plan->ahead_reads = 0;
+        rc = share_budget(daemon, plan, fixed + caches, caches, why);
+    }
+    if (ahead_bytes(daemon->ahead, plan->ahead_reads, plan->ahead_bytes) > ahead_used(daemon->ahead))
+        more += ahead_bytes(daemon->ahead, plan->ahead_reads, plan->ahead_bytes);
     if (rc == 0)
         rc = check_slots(daemon, plan, why);
     if (rc < 0)

@@ -11,6 +11,8 @@ struct memory_plan {
     struct feed **feeds;                /* as they shall be: some run already, the others are open and not yet started */
     uint32_t *slots;                    /* out: of each that is not yet started; caller's memory */
     uint64_t buffer_bytes, codec_bytes; /* out: room that each worker needs */
+    uint32_t ahead_reads;               /* out: reads ahead, and */
+    uint64_t ahead_bytes;               /* what each may be long */
 };
 
 /* At start, before anything is allocated or listed: sets the daemon's budget and kind of shared memory. -ENOMEM or -EINVAL where

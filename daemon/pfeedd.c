@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "ahead.h"
 #include "budget.h"
 #include "chore.h"
 #include "config.h"
@@ -104,6 +105,7 @@ static void on_work(struct watch *watch, uint32_t events)
     (void)watch;
     (void)events;
     workers_seen(the_daemon.workers);
+    ahead_report(the_daemon.ahead);
     for (uint32_t f = 0; f < the_daemon.n_feeds; f++)
         the_daemon.feeds[f]->dirty = true;
 }
@@ -212,6 +214,10 @@ static bool stop_threads(struct daemon *daemon)
         log_warn("a worker is stuck in a read; ending without it");
         stopped = false;
     }
+    if (!ahead_stop(daemon->ahead, stopped ? (int)((until_ns - feed_now_ns()) / 1000000) : 0)) {
+        log_warn("a read ahead is stuck; ending without it");
+        stopped = false;
+    }
     if (daemon->chores && stopped)
         chores_add(daemon->chores, &last);
     if (daemon->chores && !chores_stop(daemon->chores, stopped ? (int)((until_ns - feed_now_ns()) / 1000000) : 0)) {
@@ -230,6 +236,7 @@ static void destroy(struct daemon *daemon)
     grow_destroy(daemon);
     chores_destroy(daemon->chores);
     workers_destroy(daemon->workers);
+    ahead_destroy(daemon->ahead);
     loop_destroy(daemon->loop);
 }
 
@@ -255,6 +262,10 @@ static int serve(struct daemon *daemon, const struct options *options)
         rc = memory_begin(daemon, &why);
     if (rc == 0)
         rc = workers_create(&daemon->workers, memory_workers(daemon), &why);
+    if (rc == 0)
+        rc = ahead_create(&daemon->ahead, daemon->config->daemon.read_ahead, workers_eventfd(daemon->workers), &why);
+    if (rc == 0)
+        workers_read_ahead(daemon->workers, daemon->ahead);
     if (rc == 0)
         rc = make_loop(daemon, &signals, &work, &why);
     if (rc == 0 && !inherited)

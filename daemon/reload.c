@@ -79,6 +79,8 @@ static void make(struct chore *chore)
         feed_destroy(feed);
     }
     rc = workers_make_room(daemon->workers, change->plan.buffer_bytes, change->plan.codec_bytes, &why);
+    if (rc == 0)
+        rc = ahead_make_room(daemon->ahead, change->plan.ahead_reads, change->plan.ahead_bytes, &why);
     for (uint32_t f = 0; f < change->plan.n_feeds && rc == 0; f++) {
         struct feed *feed = change->plan.feeds[f];
 
@@ -148,6 +150,8 @@ static void made(struct chore *chore)
 
     if (change->rc == 0) {
         change->rc = workers_start(change->daemon->workers, &why);
+        if (change->rc == 0)
+            change->rc = ahead_start(change->daemon->ahead, workers_count(change->daemon->workers), &why);
         if (change->rc == 0)
             publish(change);
         else

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "ahead.h"
 #include "bad.h"
 #include "cache/caches.h"
 #include "cache/fetch.h"
@@ -100,12 +101,30 @@ static void show_read(struct row_reading *reading, uint64_t id, uint32_t part, i
     __atomic_store_n(&reading->since_ns, now_ns, __ATOMIC_RELEASE);
 }
 
+/* Read by the worker itself; of some reads it is measured how they wait. */
+static int read_watched(const struct row_maker *maker, struct feed *feed, uint64_t id, uint32_t part, struct sample_value *value,
+                        struct problem *why)
+{
+    int64_t begun_ns;
+    int rc;
+
+    ahead_watch(feed, maker->sampler);
+    begun_ns = feed_now_ns();
+    rc = read_part(maker, feed, id, part, value, why);
+    if (rc >= 0 && value->data == maker->room->buffer)
+        ahead_watched(feed, maker->sampler, feed_now_ns() - begun_ns);
+    return rc;
+}
+
 /* A row on its way: what its fields have of the sample so far. */
 struct row_fill {
     const struct row_maker *maker;
     struct feed *feed;
+    const struct slot *slot;
+    uint32_t row;
     const struct row_key *key;
     struct sample_value value; /* of part `have` */
+    struct ahead_read *ahead;  /* value was read ahead, by this; or NULL */
     uint32_t have;             /* UINT32_MAX: none yet */
     struct fetch fetch;        /* what value is to be kept by, when it has been of use */
     int64_t start, read_ns, decode_ns;
@@ -119,7 +138,7 @@ static void count(struct row_fill *fill, int64_t *spent_ns)
     fill->start = now;
 }
 
-/* The bytes of field f's part: kept ones, or read. */
+/* The bytes of field f's part: kept ones, read ahead, or read. */
 static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
 {
     struct feed *feed = fill->feed;
@@ -131,11 +150,17 @@ static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
         return 0;
     count(fill, &fill->decode_ns);
     fetch_keep(&fill->fetch, feed, &fill->value, fill->start);
+    ahead_give_back(fill->ahead);
+    fill->ahead = NULL;
     show_read(fill->maker->reading, fill->key->id, part, fill->start);
     if (!use || !fetch_kept(feed, use, fill->key->id, part, fill->start, &fill->value)) {
         fetch_begin(&fill->fetch, feed, use, fill->key->id, part);
-        rc = read_part(fill->maker, feed, fill->key->id, part, &fill->value, why);
+        fill->ahead = ahead_take(feed, fill->slot, fill->row, fill->key->id, part, &fill->value);
+        if (!fill->ahead)
+            rc = read_watched(fill->maker, feed, fill->key->id, part, &fill->value, why);
         fetch_done(&fill->fetch);
+        if (fill->ahead)
+            fetch_aged(&fill->fetch, feed, ahead_age_ns(fill->ahead));
         if (rc >= 0)
             FEED_ADD(feed, read_bytes, fill->value.size);
     }
@@ -183,6 +208,10 @@ static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *o
     fetch_begin(&memory, feed, fetch_use(feed, f, CACHE_DECODED), id, field->part);
     fetch_begin(&disk, feed, fetch_use(feed, f, CACHE_DISK), id, field->part);
     rc = get_bytes(fill, f, why);
+    if (fill->ahead) {
+        fetch_aged(&memory, feed, ahead_age_ns(fill->ahead));
+        fetch_aged(&disk, feed, ahead_age_ns(fill->ahead));
+    }
     if (rc >= 0)
         rc = field->decode->reduce(feed->states[fill->maker->worker][f], fill->maker->room->codec, field, &fill->value, out, why);
     fetch_done(&memory);
@@ -200,7 +229,9 @@ static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *o
 static int fill_fields(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row,
                        const struct row_key *key, struct problem *why)
 {
-    struct row_fill fill = { .maker = maker, .feed = feed, .key = key, .have = UINT32_MAX, .start = feed_now_ns() };
+    struct row_fill fill = {
+        .maker = maker, .feed = feed, .slot = slot, .row = row, .key = key, .have = UINT32_MAX, .start = feed_now_ns()
+    };
     int rc = 0;
 
     for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
@@ -218,6 +249,7 @@ static int fill_fields(const struct row_maker *maker, struct feed *feed, struct 
     FEED_ADD(feed, decode_ns, (uint64_t)fill.decode_ns);
     if (rc >= 0)
         fetch_keep(&fill.fetch, feed, &fill.value, fill.start);
+    ahead_give_back(fill.ahead);
     return rc;
 }
 
@@ -270,16 +302,20 @@ static bool replace_row(const struct row_maker *maker, struct feed *feed, struct
     return failed;
 }
 
+void row_sample(const struct feed *feed, const struct slot *slot, uint32_t row, uint64_t *id, uint32_t *occurrence)
+{
+    order_at(slot->view, (slot->index * feed->batch + row) % feed->samples, id, occurrence);
+}
+
 bool row_make(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row)
 {
-    uint64_t position = slot->index * feed->batch + row, length = feed->samples;
     uint64_t *ids = (uint64_t *)(slot->base + feed->ids_offset), *used_ids = (uint64_t *)(slot->base + feed->used_ids_offset);
     struct row_key key = { .seed = slot->seed, .epoch = slot->epoch };
     uint8_t *flags = slot->base + feed->flags_offset + row;
     struct problem why;
 
-    *flags = position >= length ? PF_ROW_PADDED : 0;
-    order_at(slot->view, position % length, &key.id, &key.occurrence);
+    *flags = slot->index * feed->batch + row >= feed->samples ? PF_ROW_PADDED : 0;
+    row_sample(feed, slot, row, &key.id, &key.occurrence);
     ids[row] = used_ids[row] = key.id;
     if (fill_row(maker, feed, slot, row, &key, &why) >= 0)
         return false;

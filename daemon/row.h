@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct ahead_sampler;
 struct feed;
 struct slot;
 struct crash_work;
@@ -37,8 +38,11 @@ struct row_maker {
     uint32_t worker;      /* its number, for the decoders' states */
     const bool *stopping; /* atomic: no read is tried again */
     struct crash_work *work;
+    struct ahead_sampler *sampler;
 };
 
+/* Which sample stands there, and the how manieth of its kind. The slot is FILLING. */
+void row_sample(const struct feed *feed, const struct slot *slot, uint32_t row, uint64_t *id, uint32_t *occurrence);
 /* Writes row `row` of the slot, which the worker has claimed. True: its sample is bad, and the feed has failed with it. */
 bool row_make(const struct row_maker *maker, struct feed *feed, struct slot *slot, uint32_t row);
 

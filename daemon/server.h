@@ -14,6 +14,7 @@
 #include "peer.h"
 #include "worker.h"
 
+struct ahead;
 struct change;
 struct chores;
 struct ending;
@@ -23,6 +24,7 @@ struct daemon {
     struct config *config, *started; /* in force; as it was at the start */
     struct loop *loop;
     struct workers *workers;
+    struct ahead *ahead; /* or NULL */
     struct chores *chores;
     uint32_t n_feeds;
     struct feed **feeds;    /* those of the configuration, in its order, then the retired ones */

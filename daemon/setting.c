@@ -95,7 +95,7 @@ static int parse_int(const struct setting *row, const char *word, int64_t *out)
     const char *rest = "";
     int rc;
     if (row->choices && choice_index(row->choices, word) >= 0) {
-        *out = 0;
+        *out = setting_for_word(row);
         return 0;
     }
     if (row->type == SETTING_SIZE)

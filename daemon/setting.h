@@ -59,11 +59,10 @@ struct setting {
     size_t offset;       /* into the plug-in's or section's params struct */
     const char *initial; /* the default, as it would be written in YAML; NULL: must be given */
     double min, max;     /* for each number, in the unit that is stored; both 0: any */
-    const char
-        *choices;     /* CHOICE: "a|b|c|!d"; d is for a later version. INT and SIZE: a word that may stand for 0: "auto"; FLOATS:
-                          * one that stands for a list of none */
-    const char *help; /* one line, no full stop */
-    bool restart;     /* of the daemon's own: a reload does not change it */
+    const char *choices; /* CHOICE: "a|b|c|!d"; d is for a later version. INT and SIZE: a word that may stand for 0, or, where
+                       * 0 may be given, for -1: "auto"; FLOATS: one that stands for a list of none */
+    const char *help;    /* one line, no full stop */
+    bool restart;        /* of the daemon's own: a reload does not change it */
     enum setting_print print;
 };
 
@@ -84,6 +83,12 @@ int setting_defaults(const struct setting *rows, void *params, struct problem *w
 void setting_release(const struct setting *rows, void *params); /* what the values own; params itself is the caller's */
 
 bool setting_takes_list(const struct setting *row);
+/* What the word of an INT's or a SIZE's choices stands for. */
+static inline int64_t setting_for_word(const struct setting *row)
+{
+    return row->min <= 0 && row->max > 0 ? -1 : 0;
+}
+
 /* "a whole number from 1 to 8 or 'auto'" */
 void setting_expects(const struct setting *row, char *text, size_t size);
 void setting_print(const struct setting *row, const void *params, FILE *to); /* the value as YAML, on one line */

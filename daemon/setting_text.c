@@ -159,8 +159,8 @@ static void print_float(double value, FILE *to)
 static void print_whole(const struct setting *row, int64_t value, FILE *to)
 {
     char text[32];
-    /* The word rather than 0: a 0 would be out of range where the word stands for it. */
-    if (value == 0 && row->choices)
+    /* The word rather than what it stands for, which is out of range. */
+    if (row->choices && value == setting_for_word(row))
         fprintf(to, "%.*s", (int)strcspn(row->choices, "|"), row->choices);
     else if (row->type == SETTING_SIZE || row->type == SETTING_DURATION) {
         print_unit(text, sizeof text, row->type == SETTING_SIZE ? setting_size_units : setting_duration_units, (uint64_t)value);

@@ -291,13 +291,20 @@ int slot_begin_warm(struct feed *feed, struct slot *slot, uint64_t index)
     return 0;
 }
 
+/* It is filled no longer: nobody looks at its order. */
+static void give_back_order(struct feed *feed, struct slot *slot)
+{
+    ahead_over(feed, slot);
+    order_release(feed->order, slot->view);
+    slot->view = NULL;
+}
+
 bool slot_finish(struct feed *feed, struct slot *slot)
 {
     /* The rows that workers wrote are seen after their last decrement. */
     if (slot->state != PF_SLOT_FILLING || __atomic_load_n(&slot->left, __ATOMIC_ACQUIRE) != 0)
         return false;
-    order_release(feed->order, slot->view);
-    slot->view = NULL;
+    give_back_order(feed, slot);
     slot_set_state(feed, slot, PF_SLOT_READY);
     FEED_ADD(feed, slots_filled, 1);
     return true;
@@ -326,8 +333,7 @@ void slot_release(struct feed *feed, struct slot *slot)
         cancel(slot);
         if (__atomic_load_n(&slot->left, __ATOMIC_ACQUIRE) != 0)
             return; /* rows in work: it becomes READY with them, and free then */
-        order_release(feed->order, slot->view);
-        slot->view = NULL;
+        give_back_order(feed, slot);
     }
     slot_set_state(feed, slot, PF_SLOT_FREE);
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ahead.h"
 #include "job.h"
 #include "layout.h"
 #include "order.h"
@@ -26,6 +27,7 @@ struct slot {
     uint32_t grants;               /* out: granted and not returned */
     uint64_t sequence;             /* our copy of pf_slot.sequence */
     int64_t since_ns;              /* in this state */
+    struct ahead_slot ahead;
     /* Workers. */
     uint64_t claim __attribute__((aligned(PF_LINE))); /* generation, number of rows, next row to claim */
     uint32_t left __attribute__((aligned(PF_LINE)));  /* rows not done yet */

@@ -73,6 +73,7 @@ static void about_daemon(const struct daemon *daemon, struct reply *reply)
     row->workers = workers_count(daemon->workers);
     row->workers_busy = workers_busy(daemon->workers);
     row->feeds = daemon->n_feeds;
+    ahead_say(daemon->ahead, row->reads, sizeof(row->reads));
     row->dropped = consumer_dropped();
     row->wakeups = loop_turns(daemon->loop);
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
@@ -104,6 +105,7 @@ static void about_feed(struct feed *feed, struct reply *reply)
     row->gang = (uint32_t)feed->config->gang;
     row->prints = feed->prints;
     row->slots_short = feed->slots_short;
+    row->read_ahead = __atomic_load_n(&feed->ahead.depth, __ATOMIC_RELAXED);
     for (uint32_t s = 0; s < feed->n_slots; s++) {
         const struct slot *slot = &feed->slots[s];
 

@@ -53,6 +53,7 @@ struct worker {
     uint64_t turn;           /* odd: it may be looking at entries of the queue, and at their feeds */
     const struct feed *feed; /* whose rows it makes in this turn; NULL: it still looks */
     struct row_reading reading;
+    struct ahead_sampler sampler;
 };
 
 struct workers {
@@ -70,6 +71,7 @@ struct workers {
     int64_t least;                                   /* the least that a feed with rows to claim has had: only grows */
     sem_t work, spare_work, ended;                   /* ended: posted by a worker as its last act */
     int event;
+    struct ahead *ahead; /* main thread's, or NULL */
     struct worker *workers;
 };
 
@@ -176,6 +178,12 @@ static void look(const struct worker *worker, int64_t now_ns, struct pick *pick)
         __atomic_store_n(&all->least, pick->had, __ATOMIC_RELAXED);
 }
 
+/* Rows that are read ahead are those that nobody has claimed. */
+static uint32_t rows_at_once(const struct feed *feed)
+{
+    return ahead_is_on(&feed->ahead) ? 1 : feed->claim_rows;
+}
+
 static enum found claim(const struct worker *worker, int64_t now_ns, struct entry *out, uint32_t *first, uint32_t *count)
 {
     struct pick pick;
@@ -184,7 +192,7 @@ static enum found claim(const struct worker *worker, int64_t now_ns, struct entr
         look(worker, now_ns, &pick);
         if (!pick.entry.feed)
             return pick.others ? FOUND_OTHERS : FOUND_NOTHING;
-    } while (!slot_claim(pick.entry.slot, pick.entry.generation, pick.entry.feed->claim_rows, first, count));
+    } while (!slot_claim(pick.entry.slot, pick.entry.generation, rows_at_once(pick.entry.feed), first, count));
     *out = pick.entry;
     return FOUND_ROWS;
 }
@@ -204,7 +212,8 @@ static void take_room(struct worker *worker)
 
 static void make_rows(struct worker *worker, const struct entry *entry, uint32_t first, uint32_t count, int64_t now_ns)
 {
-    const struct row_maker maker = { worker->room, &worker->reading, worker->number, &worker->all->stopping, &worker->work };
+    const struct row_maker maker = { worker->room,           &worker->reading, worker->number,
+                                     &worker->all->stopping, &worker->work,    &worker->sampler };
     struct feed *feed = entry->feed;
 
     __atomic_store_n(&worker->feed, feed, __ATOMIC_RELEASE);
@@ -354,6 +363,7 @@ void workers_post(struct workers *all, struct feed *feed, struct slot *slot)
     uint32_t rows = slot_unclaimed(slot, entry.generation), wake;
     const bool moved = clean(all);
 
+    ahead_post(all->ahead, feed, slot);
     append(all, &entry);
     /* The tail and the slot's claim word are stored before idle is loaded; pairs with the fence in run. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -457,10 +467,11 @@ int workers_make_room(struct workers *all, uint64_t buffer_size, uint64_t codec_
 }
 
 /* Entries of a feed that ends can no longer be claimed, as its slots are FREE; but a worker that claims looks at the feed. */
-void workers_forget(struct workers *all, const struct feed *feed)
+void workers_forget(struct workers *all, struct feed *feed)
 {
     uint64_t n = all->tail - all->head;
 
+    ahead_forget(feed);
     while (n-- > 0) {
         struct entry entry = all->queue[all->head & (all->capacity - 1)];
 
@@ -472,10 +483,11 @@ void workers_forget(struct workers *all, const struct feed *feed)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-void workers_pass(const struct workers *all, const struct feed *feed)
+void workers_pass(const struct workers *all, struct feed *feed)
 {
     const struct timespec pause = { 0, 1000000 };
 
+    ahead_pass(feed);
     for (uint32_t w = 0; w < workers_threads(all); w++) {
         const struct worker *worker = &all->workers[w];
         uint64_t turn = __atomic_load_n(&worker->turn, __ATOMIC_ACQUIRE);
@@ -489,6 +501,11 @@ void workers_pass(const struct workers *all, const struct feed *feed)
             nanosleep(&pause, NULL);
         }
     }
+}
+
+void workers_read_ahead(struct workers *all, struct ahead *ahead)
+{
+    all->ahead = ahead;
 }
 
 void workers_choose(struct workers *all, uint32_t n_workers)

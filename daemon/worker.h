@@ -9,6 +9,7 @@
 
 #include "log.h"
 
+struct ahead;
 struct feed;
 struct slot;
 struct workers;
@@ -18,6 +19,7 @@ struct workers;
 /* A place for so many; none is there yet. Then, once: how many there shall be; room for them; their threads. */
 int workers_create(struct workers **out, uint32_t most, struct problem *why);
 void workers_choose(struct workers *workers, uint32_t n_workers);
+void workers_read_ahead(struct workers *workers, struct ahead *ahead); /* before the first slot is posted: or NULL */
 /* Before the first slot of a feed is posted: room for its reads and codecs. Any thread, one at a time. */
 int workers_make_room(struct workers *workers, uint64_t buffer_size, uint64_t codec_size, struct problem *why);
 int workers_start(struct workers *workers, struct problem *why); /* those that do not run yet. Main thread */
@@ -40,7 +42,7 @@ bool workers_reading(const struct workers *workers, const struct feed *feed, uin
 uint64_t workers_bytes(uint32_t n_workers, uint64_t buffer_size, uint64_t codec_size);
 
 /* The feed ends: its slots are FREE and no longer posted. When pass (any thread but theirs) returns, no worker knows it. */
-void workers_forget(struct workers *workers, const struct feed *feed);
-void workers_pass(const struct workers *workers, const struct feed *feed);
+void workers_forget(struct workers *workers, struct feed *feed);
+void workers_pass(const struct workers *workers, struct feed *feed);
 
 #endif

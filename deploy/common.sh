@@ -9,10 +9,10 @@ export PATH
 
 # shellcheck disable=SC2034 # for those who read this file
 build_packages="gcc g++ libc6-dev meson ninja-build pkg-config python3 libyaml-dev libjpeg62-turbo-dev libspng-dev zlib1g-dev librandom123-dev
-libsystemd-dev libcmocka-dev libxxhash-dev libyajl-dev"
+libsystemd-dev liburing-dev libcmocka-dev libxxhash-dev libyajl-dev"
 # shellcheck disable=SC2034
 test_packages="clang faketime python3-pil python3-numpy python3-yaml util-linux groff-base man-db systemd
-libseccomp2 spin libc6-dbg"
+libseccomp2 libfuse3-dev spin libc6-dbg"
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then

@@ -229,6 +229,7 @@ struct pf_row_daemon { /* PF_STAT_DAEMON: one */
     uint32_t feeds, consumers, quarantined; /* quarantined: dropped, but their process lives */
     uint32_t dropped;                       /* consumers dropped for what they wrote, since start */
     uint64_t wakeups;                       /* turns of the main loop */
+    char reads[256];                        /* by which means samples are read, and how far ahead of the workers */
 };
 
 #define PF_COUNTER_feed(name)
@@ -253,6 +254,7 @@ struct pf_row_feed { /* PF_STAT_FEEDS */
     uint64_t slots_short; /* slots that are missing, as memory is short; they come when it returns */
     char reading[256];    /* where the sample comes from whose read takes longest just now, if over a second, or "" */
     uint64_t reading_ns;  /* how long it has taken so far */
+    uint64_t read_ahead;  /* samples that may be read ahead of the workers; 0: none are */
 };
 
 #define PF_HOLDERS 8u
@@ -353,8 +355,8 @@ struct pf_row_change { /* PF_STAT_CHANGES: what the daemon has changed by itself
 #undef PF_COUNTER_feed
 #undef PF_COUNTER_consumer
 
-PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 632, "pf_row_daemon");
-PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1528, "pf_row_feed");
+PF_STATIC_ASSERT(sizeof(struct pf_row_daemon) == 888, "pf_row_daemon");
+PF_STATIC_ASSERT(sizeof(struct pf_row_feed) == 1552, "pf_row_feed");
 PF_STATIC_ASSERT(sizeof(struct pf_row_slot) == 768, "pf_row_slot");
 PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 536, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
@@ -373,8 +375,8 @@ PF_PIN(pf_row_daemon, wakeups, 624);
 PF_PIN(pf_row_feed, samples, 1064);
 PF_PIN(pf_row_feed, batch, 1088);
 PF_PIN(pf_row_feed, rows_filled, 1128);
-PF_PIN(pf_row_feed, prints, 1232);
-PF_PIN(pf_row_feed, reading, 1264);
+PF_PIN(pf_row_feed, prints, 1248);
+PF_PIN(pf_row_feed, reading, 1280);
 PF_PIN(pf_row_slot, slot, 64);
 PF_PIN(pf_row_slot, holders, 128);
 PF_PIN(pf_row_consumer, consumer, 384);

@@ -22,6 +22,7 @@ static const struct column daemon_columns[] = {
     COLUMN_SUM(pf_row_daemon, cpu_ns, "CPU", "ns", "CPU time of the whole process"),
     COLUMN(pf_row_daemon, workers, "workers", "", "threads that read and decode"),
     COLUMN(pf_row_daemon, workers_busy, "busy", "", "workers that have a row in work"),
+    COLUMN(pf_row_daemon, reads, "reads", "", "by which means samples are read, and how far ahead of the workers"),
     COLUMN(pf_row_daemon, feeds, "feeds", "", "feeds configured"),
     COLUMN(pf_row_daemon, consumers, "consumers", "", "processes attached"),
     COLUMN(pf_row_daemon, quarantined, "quarantined", "",
@@ -102,6 +103,7 @@ static const struct column feed_columns[] = {
                 feed_prints, NULL, NULL),
     COLUMN(pf_row_feed, reading, "reading", "", "the sample whose read takes longest just now, if over a second"),
     COLUMN(pf_row_feed, reading_ns, "for", "ns", "how long that read has taken so far"),
+    COLUMN(pf_row_feed, read_ahead, "ahead", "samples", "how many samples may be read ahead of the workers; 0: none are"),
     COLUMN_PAINT(pf_row_feed, failed, "failed", "", "why the feed has failed, or nothing", feed_paint),
 };
 #undef COUNTER_feed

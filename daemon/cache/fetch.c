@@ -20,8 +20,9 @@ static int64_t thread_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* What tells one state of a file from another; 0: it cannot be told. */
-static uint64_t look(const struct feed *feed, uint64_t id, uint32_t part, bool young_too)
+/* What tells one state of a file from another; 0: it cannot be told, or it has changed less than YOUNG_NS before what was age_ns
+ * ago. */
+static uint64_t look(const struct feed *feed, uint64_t id, uint32_t part, bool young_too, int64_t age_ns)
 {
     struct source_place place;
     struct timespec now;
@@ -34,7 +35,10 @@ static uint64_t look(const struct feed *feed, uint64_t id, uint32_t part, bool y
     changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
     clock_gettime(CLOCK_REALTIME, &now);
     now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    if (!young_too && changed_ns > now_ns - YOUNG_NS)
+    if (!young_too && changed_ns > now_ns - age_ns - YOUNG_NS)
+        return 0;
+    /* An older file may have been moved there since. */
+    if (age_ns > 0 && (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec > now_ns - age_ns - YOUNG_NS)
         return 0;
     stamp = ((uint64_t)changed_ns ^ (uint64_t)st.st_size << 40 ^ (uint64_t)st.st_size >> 24) * UINT64_C(0x9e3779b97f4a7c15);
     return stamp ? stamp : 1;
@@ -52,7 +56,7 @@ static enum state compare(const struct feed *feed, uint64_t id, uint32_t part, u
     *looked = !checked_s || feed->caches->check_s == 0 || now_s - checked_s >= (uint64_t)feed->caches->check_s;
     if (!*looked)
         return SAME;
-    now = look(feed, id, part, true);
+    now = look(feed, id, part, true, 0);
     return now == stamp ? SAME : now ? CHANGED : UNKNOWN;
 }
 
@@ -134,8 +138,14 @@ void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cach
     if (!use)
         return;
     /* The stamp is from before the read: of a file that changes meanwhile it is the old one, and does not hold later. */
-    *fetch = (struct fetch){ .use = use, .id = id, .part = part, .stamp = look(feed, id, part, false), .cpu_ns = thread_ns() };
+    *fetch = (struct fetch){ .use = use, .id = id, .part = part, .stamp = look(feed, id, part, false, 0), .cpu_ns = thread_ns() };
     if (!fetch->stamp)
+        fetch->use = NULL;
+}
+
+void fetch_aged(struct fetch *fetch, const struct feed *feed, int64_t age_ns)
+{
+    if (fetch->use && look(feed, fetch->id, fetch->part, false, age_ns) != fetch->stamp)
         fetch->use = NULL;
 }
 

@@ -34,6 +34,8 @@ bool fetch_from_disk(struct fetch *found, const struct feed *feed, const struct 
                      int64_t now_ns, void *room, uint64_t room_size, struct sample_value *value);
 /* Before it is read (use NULL: it is not to be kept); when it has been; when it has been of use. True: it is kept now. */
 void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part);
+/* What was read began to be so long ago: it is not kept where the file may have changed since. */
+void fetch_aged(struct fetch *fetch, const struct feed *feed, int64_t age_ns);
 void fetch_done(struct fetch *fetch);
 bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns);
 

@@ -275,10 +275,16 @@ static void directory_where(const struct source *source, uint64_t id, char *text
 
 static bool directory_place(const struct source *source, uint64_t id, uint32_t part, struct source_place *place)
 {
+    if (part == 1)
+        return false;
+    place->fd = -1;
+    place->whole = true;
     place->offset = 0;
     place->size = source->listing.entries[id].size;
+    place->head = &source->listing.heads[id];
+    place->file_mtime_ns = 0;
     directory_where(source, id, place->path, sizeof place->path);
-    return source->parts[part].kind == PART_ENCODED;
+    return true;
 }
 
 static int directory_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,

@@ -150,10 +150,16 @@ static size_t list_max_bytes(const struct source *source)
 
 static bool list_place(const struct source *source, uint64_t id, uint32_t part, struct source_place *place)
 {
+    if (part != 0 || source->measure.sizes[id] == FILE_ABSENT)
+        return false;
+    place->fd = -1;
+    place->whole = true;
     place->offset = 0;
     place->size = source->measure.sizes[id];
+    place->head = &source->measure.heads[id];
+    place->file_mtime_ns = 0;
     list_where(source, id, place->path, sizeof place->path);
-    return source->parts[part].kind == PART_ENCODED;
+    return true;
 }
 
 static int list_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,

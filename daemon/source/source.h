@@ -66,7 +66,12 @@ struct digest;
 
 /* Which bytes of which file a sample's part is. */
 struct source_place {
+    int fd;     /* open as long as the source; -1: it is to be opened */
+    bool whole; /* the file ends with them, else it has changed */
     uint64_t offset, size;
+    uint64_t *head;     /* as in struct sample_value */
+    uint64_t file_size; /* of the whole file, and when it was changed last: else it is another one; 0: that does not matter */
+    int64_t file_mtime_ns;
     char path[PATH_MAX];
 };
 
@@ -89,7 +94,7 @@ struct source_ops {
                 struct sample_value *out, struct problem *why);
     /* Where sample id comes from: a path, or "tokens of FILE at 123". For people. */
     void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
-    /* Where the bytes of its part lie, without a look at the file; false: in none. May be NULL. On any worker. */
+    /* Where the bytes of its part lie, without a look at the file; false: in none. May be NULL. On any thread. */
     bool (*place)(const struct source *source, uint64_t id, uint32_t part, struct source_place *place);
     /* What splits know sample id by, whatever other samples there are: its path below the source's root, or what stands for one. */
     void (*path)(const struct source *source, uint64_t id, char *text, size_t size);

@@ -257,8 +257,14 @@ static bool tar_place(const struct source *source, uint64_t id, uint32_t part, s
     const struct tar_part *member;
     if (source->fields.v[part].value != TAR_BYTES || tar_fields_find(&source->fields.v[part], index, id, &member, NULL) < 0)
         return false;
+    const struct tar_shard *shard = &index->shards[tar_index_shard(index, id)];
+    place->fd = -1;
+    place->whole = false;
     place->offset = (uint64_t)member->block * TAR_BLOCK;
     place->size = member->size;
+    place->head = part == source->head_part ? &source->index.heads[id] : NULL;
+    place->file_size = shard->size;
+    place->file_mtime_ns = shard->mtime_ns;
     snprintf(place->path, sizeof place->path, "%s", tar_index_path(index, tar_index_shard(index, id)));
     return true;
 }

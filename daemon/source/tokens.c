@@ -245,6 +245,20 @@ static void tokens_path(const struct source *source, uint64_t id, char *text, si
     snprintf(text, size, "%s", slash ? slash + 1 : path);
 }
 
+static bool tokens_place(const struct source *source, uint64_t id, uint32_t part, struct source_place *place)
+{
+    const struct file *file = file_of(source, id);
+    (void)part;
+    place->fd = file->fd;
+    place->whole = false;
+    place->offset = source->skip + (id - file->first) * source->stride * source->token_bytes;
+    place->size = source->window_bytes;
+    place->head = NULL;
+    place->file_mtime_ns = 0;
+    snprintf(place->path, sizeof place->path, "%s", file->path);
+    return true;
+}
+
 /* size bytes at `at`, which the file had when it was measured. */
 static int read_file(const struct source *source, const struct file *file, void *buffer, size_t size, uint64_t at,
                      struct problem *why)
@@ -345,6 +359,7 @@ const struct source_ops source_tokens = {
     .bytes = tokens_bytes,
     .read = tokens_read,
     .where = tokens_where,
+    .place = tokens_place,
     .print = tokens_print,
     .path = tokens_path,
 };

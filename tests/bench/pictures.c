@@ -74,14 +74,16 @@ static void reader_close(struct bare_reader *reader)
 
 void pictures_feed(char *yaml, size_t size, const char *name, const char *path, uint32_t batch, uint32_t slots, uint32_t gang)
 {
+    const char *cache = getenv("PFEED_BENCH_CACHE");
+
     snprintf(yaml, size,
              "  %s:\n    source: { type: directory, path: \"%s\" }\n    shuffle: { mode: global, seed: 42 }\n    batch: %u\n"
              "    slots: %u\n    gang: %u\n    fields:\n      image:\n        decode: image\n        transforms:\n"
              "          - random_resized_crop: { size: 224, scale: [0.08, 1.0], ratio: [0.75, 1.3333] }\n"
              "          - horizontal_flip: { p: 0.5 }\n"
              "          - normalize: { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }\n"
-             "        dtype: float16\n        layout: chw\n",
-             name, path, batch, slots, gang);
+             "        dtype: float16\n        layout: chw\n    cache: %s\n",
+             name, path, batch, slots, gang, cache && *cache ? cache : "{}");
 }
 
 uint32_t pictures_in(const char *path)

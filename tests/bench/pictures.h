@@ -16,7 +16,7 @@ struct pictures;
 
 /* How many a daemon finds in a folder; a daemon of its own is asked. */
 uint32_t pictures_in(const char *path);
-/* A feed of DESIGN section 12's recipe, as YAML. */
+/* A feed of DESIGN section 12's recipe, as YAML; `cache:` is $PFEED_BENCH_CACHE, such as { decoded: 1GiB }. */
 void pictures_feed(char *yaml, size_t size, const char *name, const char *path, uint32_t batch, uint32_t slots, uint32_t gang);
 
 /* config: a file whose first feed has one field of pictures; epochs: that are to be planned, from 0; slots: to write into. */

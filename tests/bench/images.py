@@ -62,7 +62,7 @@ class Bench:
     def __init__(self, options):
         self.options, self.failed = options, False
         self.results = json.loads(options.results.read_text()) if options.results.exists() else {}
-        self.missing = None
+        self.missing = {}  # by environment: None, or the reason
         self.place = contextlib.ExitStack()
         self.work = Path(self.place.enter_context(tempfile.TemporaryDirectory(prefix="pfeed-images-")))
 
@@ -88,17 +88,19 @@ class Bench:
                 print(f"no photographs in {data}: with 500 made pictures, which decode more quickly", flush=True)
                 data = self.work / "made"
                 data.mkdir()
-                subprocess.run([self.options.build / "tests/mkimages", "--out", data, "--count", "500"], check=True)
+                subprocess.run(
+                    [self.options.build / "tests/mkimages", "--out", data, "--count", "500", "--classes", "10"], check=True
+                )
             paths = sorted(path for path in data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
             paths = paths[: self.options.pictures]
             folder.mkdir()
-            for path in paths[: len(paths) // 2 * 2]:
-                (folder / path.name).symlink_to(path.resolve())
+            for number, path in enumerate(paths[: len(paths) // 2 * 2]):
+                (folder / f"{number:06}.jpg").symlink_to(path.resolve())
         return folder
 
     def why_missing(self, place):
-        if self.missing is None:
-            self.missing = install.install_all(str(self.options.venv))
+        if place not in self.missing:
+            self.missing[place] = install.need(str(self.options.venv), place)
         return self.missing[place]
 
     # ---- rows and kernel ---------------------------------------------------------------------------------------------------
@@ -106,8 +108,8 @@ class Bench:
     def start_pfeed(self, stack, started, missing):
         """bench_images for each variant, and with the cache; by name, and whether it is the first, which writes the crops."""
         crops = self.work / "crops"
-        room = "{ decoded: %dMiB }" % (64 + len(os.listdir(self.pictures())) // 2)  # pictures of 256 pixels take 0.2 to 0.4 MiB
-        for variant, cache in [(variant, cache) for cache in ("", room) for variant in VARIANTS]:
+        room = 64 + len(os.listdir(self.pictures())) // 2  # MiB: pictures of 256 pixels take 0.2 to 0.4
+        for variant, cache in [(variant, cache) for cache in ("", f"{{ decoded: {room}MiB }}") for variant in VARIANTS]:
             name = f"pfeed {variant}" + (", decoded cache" if cache else "")
             env = self.env(PFEED_CPU=variant, PFEED_BENCH_CACHE=cache)
             try:
@@ -273,8 +275,8 @@ def main():
     parser.add_argument("--venv", type=Path, default=source / "build/peers-venv", help="of the virtual environments")
     parser.add_argument("--data", type=Path, default=source.parent / "shared/data/imagenet-sample", help="folder of JPEGs")
     parser.add_argument("--results", type=Path, default=source / "build/images.json", help="where the figures are kept")
-    parser.add_argument("--svg", type=Path, help="where the plot goes")
-    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
+    parser.add_argument("--svg", type=Path, help="where the plot goes: tests/bench/images.svg")
+    parser.add_argument("--readme", type=Path, help="whose table, between <!-- figures --> and <!-- end -->, is written anew")
     parser.add_argument("--pictures", type=int, help="how many of them; all")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of the parts of CPU time; {ROUNDS}")
     parser.add_argument("--job-rounds", type=int, default=3, help="of the part jobs; 3")
@@ -289,9 +291,12 @@ def main():
         if parts:
             build(options)
             bench.run(parts)
-    print(report.table(bench.results, options.markdown))
+    print(report.table(bench.results))
     if options.svg:
         options.svg.write_text(report.plot(bench.results))
+    if options.readme:
+        picture = os.path.relpath(options.svg, options.readme.parent) if options.svg else None
+        options.readme.write_text(report.fill(options.readme.read_text(), bench.results, picture))
     return 1 if bench.failed else 0
 
 

@@ -6,12 +6,13 @@ import numpy as np
 from common import MEAN, SIDE, STD, serve
 from nvidia.dali import fn, pipeline_def, types
 
-BATCH = 50
+BATCH = 50  # at most
 
 
 def dali(job):
-    crops = job.crops[: len(job.crops) // BATCH * BATCH]
-    batches = [crops[at : at + BATCH] for at in range(0, len(crops), BATCH)]
+    size = min(BATCH, len(job.crops))
+    crops = job.crops[: len(job.crops) // size * size]
+    batches = [crops[at : at + size] for at in range(0, len(crops), size)]
 
     def draws(_):
         """Asked for each batch, for ever."""
@@ -23,7 +24,7 @@ def dali(job):
                     [np.int32(crop[4]) for crop in batch],
                 )
 
-    @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None, exec_async=False, exec_pipelined=False, prefetch_queue_depth=1)
+    @pipeline_def(batch_size=size, num_threads=1, device_id=None, exec_async=False, exec_pipelined=False, prefetch_queue_depth=1)
     def pipeline():
         files, _ = fn.readers.file(files=[crop[-1] for crop in crops], prefetch_queue_depth=1, name="files")
         anchor, shape, flip = fn.external_source(source=draws(None), num_outputs=3)

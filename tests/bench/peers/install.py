@@ -137,24 +137,18 @@ def ffcv(folder):
     once(folder, "ffcv", FFCV + FFCV_NEEDS, install)
 
 
-def install_all(folder):
-    """By name of the environment, or "ffcv": None, or why it is not there."""
+def need(folder, place):
+    """place: of PLACES, or "ffcv". None, or why it is not there."""
     os.makedirs(folder, exist_ok=True)
-    missing = {}
-    for place in [*PLACES, "ffcv"]:
-        try:
-            if place == "ffcv":
-                if missing["torch"]:
-                    raise Missing("it needs torch")
-                ffcv(folder)
-            else:
-                environment(folder, place)
-            missing[place] = None
-        except (Missing, OSError) as error:
-            missing[place] = str(error)
-            print(f"{place}: not installed: {error}", flush=True)
-    return missing
+    try:
+        environment(folder, "torch" if place == "ffcv" else place)
+        if place == "ffcv":
+            ffcv(folder)
+    except (Missing, OSError) as error:
+        print(f"{place}: not installed: {error}", flush=True)
+        return str(error)
+    return None
 
 
 if __name__ == "__main__":
-    sys.exit(any(install_all(os.path.abspath(sys.argv[1])).values()))
+    sys.exit(sum(need(os.path.abspath(sys.argv[1]), place) is not None for place in [*PLACES, "ffcv"]))

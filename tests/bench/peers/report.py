@@ -102,21 +102,30 @@ def remarks(results):
         yield "workers: others used the machine (?): measure again when it is quiet"
 
 
-def table(results, markdown=False):
-    rows = [
-        ["against", "target", "AVX-512", "target", "AVX2"],
-        ["---"] * 5,
-        *ratio_lines(results),
-        *gain_line(results),
-        *job_lines(results),
-    ]
+def rows_of(results):
+    head = [["against", "target", "AVX-512", "target", "AVX2"], ["---"] * 5]
+    return [*head, *ratio_lines(results), *gain_line(results), *job_lines(results)]
+
+
+def table(results):
+    rows = rows_of(results)
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    if markdown:
-        widths = [0] * 5
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    if not markdown:
-        lines += ["", *us_lines(results), "", *remarks(results)]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *us_lines(results), "", *remarks(results)])
+
+
+def fill(page, results, picture):
+    """The page with the table between its marks, and the plot, if there is one."""
+    before, mark, rest = page.partition("<!-- figures -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not mark or not end:
+        raise SystemExit("the page has no line <!-- figures -->, or no <!-- end --> after it")
+    lines = ["| " + " | ".join(row) + " |" for row in rows_of(results)]
+    cpu = results.get("machine", {"cpu": "?", "cpus": "?"})
+    lines += ["", f"{cpu['cpu']}, {cpu['cpus']} cores, {results.get('rows', {}).get('crops', 0)} crops of photographs."]
+    lines += ["", *(f"- {remark}" for remark in remarks(results))]
+    lines += ["", f"![CPU time of a row, and images a second]({picture})"] if picture else []
+    return before + mark + "\n".join(lines) + "\n" + end + after
 
 
 # ---- the plot ----------------------------------------------------------------------------------------------------------------

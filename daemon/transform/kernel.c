@@ -53,9 +53,9 @@ static void axes_plan(struct kernel *kernel, const struct plan *plan)
     const struct rect *shown = plan->padded ? &plan->shown : &all;
     const struct plan_span across = plan->shrunk ? plan->across : (struct plan_span){ 0, crop->width };
     const struct plan_span down = plan->shrunk ? plan->down : (struct plan_span){ 0, crop->height };
-    axis_plan(&kernel->x, kernel->scratch, plan,
+    axis_plan(&kernel->x, plan,
               &(struct axis_part){ crop->width, plan->scaled_width, window->x, kernel->width, shown->x, shown->width, across });
-    axis_plan(&kernel->y, kernel->scratch, plan,
+    axis_plan(&kernel->y, plan,
               &(struct axis_part){ crop->height, plan->scaled_height, window->y, kernel->height, shown->y, shown->height, down });
     if (kernel->x.n == 0 || kernel->y.n == 0)
         kernel->x.n = kernel->y.n = 0;
@@ -100,7 +100,7 @@ int kernel_plan(struct kernel *kernel, const struct plan *plan, struct kernel_tu
     axis_down(&kernel->y, &kernel->pairs);
     const float unit = (float)ldexp(1, -(int)kernel->pairs.bits - KERNEL_FRACTION);
     values_plan(&kernel->sum, kernel->dtype, plan->mean, plan->std, unit);
-    kernel->sum.clamp = kernel->taps.clamp;
+    kernel->sum.clamp = kernel->taps.clamp || !kernel->pairs.bits; /* weights of floats only nearly sum to one */
     if (!turn.swap)
         kernel->ops->prepare(&kernel->taps);
     *stored = stored_part(kernel, plan);
@@ -264,7 +264,8 @@ static size_t each_part(struct kernel *kernel, const struct kernel_ops *ops, int
         { &k->y.count, h * sizeof(int32_t) },
         { &k->x.weights, taps_total(width) * sizeof(float) },
         { &k->y.weights, taps_total(height) * sizeof(float) },
-        { &k->scratch, (KERNEL_SIDE + 8) * sizeof(double) },
+        { &k->x.sums, w * sizeof(double) },
+        { &k->y.sums, h * sizeof(double) },
         { &k->first, w * sizeof(int32_t) },
         { &k->fixed, taps_total(width) * sizeof(int16_t) },
         { &k->taps.table, ops->table_bytes((uint32_t)width) },
@@ -350,10 +351,10 @@ void kernel_destroy(struct kernel *kernel)
 {
     if (!kernel)
         return;
-    void *const parts[] = { kernel->x.first,   kernel->x.count,    kernel->y.first,       kernel->y.count,
-                            kernel->x.weights, kernel->y.weights,  kernel->scratch,       kernel->first,
-                            kernel->fixed,     kernel->taps.table, kernel->pairs.weights, kernel->strip,
-                            kernel->ring,      kernel->rows,       kernel->column,        kernel->values };
+    void *const parts[] = { kernel->x.first,    kernel->x.count,       kernel->y.first, kernel->y.count, kernel->x.weights,
+                            kernel->y.weights,  kernel->x.sums,        kernel->y.sums,  kernel->first,   kernel->fixed,
+                            kernel->taps.table, kernel->pairs.weights, kernel->strip,   kernel->ring,    kernel->rows,
+                            kernel->column,     kernel->values };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         free(parts[i]);
     free(kernel);

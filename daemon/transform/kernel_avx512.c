@@ -250,37 +250,53 @@ INLINE void store(__m512 v[3], enum dtype dtype, enum layout layout, char *const
             _mm256_storeu_si256((__m256i *)(planes ? out[k] : out[0] + 32 * k), halves[k]);
 }
 
+/* Scale and bias of 16 values that lie one after another, from value `16 * k` on. */
+INLINE __m512 thrice(const float of[3], int k)
+{
+    float values[16];
+    for (int i = 0; i < 16; i++)
+        values[i] = of[(16 * k + i) % 3];
+    return _mm512_loadu_ps(values);
+}
+
+struct factors {
+    __m512 scale[3], bias[3], most;
+};
+
+/* The pixels from `at` on. */
+INLINE void down_block(const struct kernel_sum *sum, const struct factors *by, size_t at, enum dtype dtype, enum layout layout,
+                       char *red, char *green, char *blue, uint32_t pairs)
+{
+    __m512 v[3];
+    if (pairs)
+        sum_exact(sum, at * 3, pairs, v);
+    else
+        sum_fine(sum, at * 3, v);
+    if (sum->clamp)
+        for (int k = 0; k < 3; k++)
+            v[k] = _mm512_min_ps(_mm512_max_ps(v[k], _mm512_setzero_ps()), by->most);
+    for (int k = 0; k < 3; k++)
+        v[k] = _mm512_add_ps(_mm512_mul_ps(v[k], by->scale[k]), by->bias[k]);
+    store(v, dtype, layout, (char *const[3]){ red, green, blue });
+}
+
 INLINE void down_as(const struct kernel_sum *sum, enum dtype dtype, enum layout layout, void *const out[3], uint32_t pairs)
 {
     const size_t size = dtype == DTYPE_F32 ? 4 : dtype == DTYPE_U8 ? 1 : 2, step = size * (layout == LAYOUT_CHW ? 1 : 3);
-    const __m512 most = _mm512_set1_ps(sum->most);
-    __m512 scale[3], bias[3];
-    for (int k = 0; k < 3; k++) {
-        float scales[16], biases[16];
-        for (int i = 0; i < 16; i++) {
-            scales[i] = sum->scale[(16 * k + i) % 3];
-            biases[i] = sum->bias[(16 * k + i) % 3];
-        }
-        scale[k] = _mm512_loadu_ps(scales);
-        bias[k] = _mm512_loadu_ps(biases);
-    }
-    for (size_t at = 0; at < sum->n; at += PIXELS) {
-        char rest[3][PIXELS * 3 * sizeof(float)];
-        const bool whole = at + PIXELS <= sum->n;
-        char *places[3];
-        __m512 v[3];
-        if (pairs)
-            sum_exact(sum, at * 3, pairs, v);
-        else
-            sum_fine(sum, at * 3, v);
-        for (int k = 0; k < 3; k++) {
-            v[k] = _mm512_min_ps(_mm512_max_ps(v[k], _mm512_setzero_ps()), most);
-            v[k] = _mm512_add_ps(_mm512_mul_ps(v[k], scale[k]), bias[k]);
-            places[k] = whole ? (char *)out[k] + at * step : rest[k];
-        }
-        store(v, dtype, layout, places);
-        for (int k = 0; !whole && k < (layout == LAYOUT_CHW ? 3 : 1); k++)
-            memcpy((char *)out[k] + at * step, rest[k], (sum->n - at) * step);
+    const struct factors by = { .scale = { thrice(sum->scale, 0), thrice(sum->scale, 1), thrice(sum->scale, 2) },
+                                .bias = { thrice(sum->bias, 0), thrice(sum->bias, 1), thrice(sum->bias, 2) },
+                                .most = _mm512_set1_ps(sum->most) };
+    char *red = out[0], *green = out[1], *blue = out[2], rest[3][PIXELS * 3 * sizeof(float)];
+    size_t at = 0;
+    for (; at + PIXELS <= sum->n; at += PIXELS)
+        down_block(sum, &by, at, dtype, layout, red + at * step, green + at * step, blue + at * step, pairs);
+    if (at == sum->n)
+        return;
+    down_block(sum, &by, at, dtype, layout, rest[0], rest[1], rest[2], pairs);
+    memcpy(red + at * step, rest[0], (sum->n - at) * step);
+    if (layout == LAYOUT_CHW) {
+        memcpy(green + at * step, rest[1], (sum->n - at) * step);
+        memcpy(blue + at * step, rest[2], (sum->n - at) * step);
     }
 }
 

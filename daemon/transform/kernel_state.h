@@ -13,8 +13,7 @@ struct kernel {
     enum dtype dtype;
     enum layout layout;
     struct axis x, y;
-    double *scratch; /* weights of one result */
-    int32_t *first;  /* of `taps`, x.n of them */
+    int32_t *first; /* of `taps`, x.n of them */
     int16_t *fixed;
     struct kernel_taps taps;
     struct axis_pairs pairs;

@@ -10,21 +10,45 @@
 #include "deliver/deliver.h"
 #include "transform/transform.h"
 
-static void print_mark(const struct config_mark *mark, FILE *to)
+#define AUTO_INDENT                                                                                                              \
+    4 /* of daemon and feeds: what is further in goes without, as a dump must not be larger than a configuration may be */
+
+static void print_place(const struct config_mark *mark, FILE *to)
 {
     char place[512];
     config_place(mark, place, sizeof place);
     if (mark->line)
-        fprintf(to, " # %s%s%s\n", mark->preset ? mark->preset : "", mark->preset ? ", " : "", place);
+        fprintf(to, " # %s%s%s", mark->preset ? mark->preset : "", mark->preset ? ", " : "", place);
     else
-        fputs(" # default\n", to);
+        fputs(" # default", to);
+}
+
+static void print_mark(const struct config_mark *mark, FILE *to)
+{
+    print_place(mark, to);
+    putc('\n', to);
+}
+
+/* "; auto: ..." behind a number that the daemon chooses: what its help says of that, to the end of the sentence. */
+static void print_auto(const struct setting *row, const void *params, FILE *to)
+{
+    const char *text = row->help ? strstr(row->help, "auto: ") : NULL, *end;
+
+    if ((row->type != SETTING_INT && row->type != SETTING_SIZE) || !text || !row->choices || strcmp(row->choices, "auto") != 0 ||
+        *(const int64_t *)((const char *)params + row->offset) != 0)
+        return;
+    end = strstr(text, ". ");
+    fprintf(to, "; %.*s", end ? (int)(end - text) : (int)strlen(text), text);
 }
 
 static void dump_row(const struct setting *row, const void *params, const struct config_mark *mark, int indent, FILE *to)
 {
     fprintf(to, "%*s%s: ", indent, "", row->name);
     setting_print(row, params, to);
-    print_mark(mark, to);
+    print_place(mark, to);
+    if (indent <= AUTO_INDENT)
+        print_auto(row, params, to);
+    putc('\n', to);
 }
 
 /* The plain values of a table; sections are the caller's. */

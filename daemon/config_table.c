@@ -31,9 +31,9 @@ const struct setting config_drop_in_table[] = {
 
 const struct setting config_daemon_table[] = {
     { "workers", SETTING_INT, DAEMON(workers), "auto", 1, 1024, .choices = "auto",
-      .help =
-          "worker threads; auto: one per core of the cgroup. Beside them are spare ones, one and an eighth of them, for other "
-          "feeds when all are stuck in reads",
+      .help = "worker threads; auto: one per core that affinity and the cgroups' quotas allow. Beside them are spare ones, one "
+              "and an eighth of them, for other "
+              "feeds when all are stuck in reads",
       .restart = true },
     { "memory", SETTING_SIZE, DAEMON(memory), "auto", MEMORY_MIN, MEMORY_MAX, .choices = "auto",
       .help = "budget for all arenas, caches and scratch; auto: the smallest of a quarter of the cgroup's limit, 8GiB and, "
@@ -81,7 +81,8 @@ const struct setting config_feed_table[] = {
       .print = SETTING_BESIDE },
     { "epochs", SETTING_INT, FEED(epochs), "forever", 1, 1e9, .choices = "forever", .help = "end the feed after this many",
       .print = SETTING_BESIDE },
-    { "slots", SETTING_INT, FEED(slots), "auto", 2, PF_SLOTS_MAX, .choices = "auto", .help = "batches kept ready or in work",
+    { "slots", SETTING_INT, FEED(slots), "auto", 2, PF_SLOTS_MAX, .choices = "auto",
+      .help = "batches kept ready or in work; auto: as measured times need, at most 64. See TUNING in pfeed.yaml(5)",
       .print = SETTING_BESIDE },
     { "max_held", SETTING_INT, FEED(max_held), "2", 1, 16, .help = "batches that a consumer may hold at a time",
       .print = SETTING_BESIDE },

@@ -63,6 +63,7 @@ struct consumer {
     int64_t starved_ns;   /* since when it has nothing to take and cannot be given a slot; 0: it is not so */
     int64_t active_ns;    /* when it last took, returned or rang */
     int64_t returned_ns;  /* when it last returned; 0: never */
+    uint64_t waited_ns;   /* that it said when it last returned */
     bool asleep;          /* when its job was parked it slept in pfeed_next: that it still does says nothing */
     bool stalls, rang;    /* while its job is parked: it is one that held others up, or a new one; it has rung since */
     struct place untaken; /* think_back's own (slot_obtain.c) */

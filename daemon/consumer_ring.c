@@ -197,8 +197,10 @@ static void count_steps(struct consumer *c, uint64_t n)
 {
     const int64_t now_ns = feed_now_ns();
 
-    if (c->returned_ns)
+    if (c->returned_ns) {
         park_step(c->job, (now_ns - c->returned_ns) / (int64_t)n);
+        tune_feed_returned(c, n, now_ns - c->returned_ns);
+    }
     c->returned_ns = c->active_ns = now_ns;
 }
 

@@ -76,14 +76,16 @@ static void drain_all(struct feed *feed)
 static void finish_slots(struct feed *feed)
 {
     for (uint32_t s = 0; s < feed->n_slots; s++)
-        if (slot_finish(feed, &feed->slots[s]))
+        if (slot_finish(feed, &feed->slots[s])) {
+            tune_feed_filled(feed, &feed->slots[s]);
             slot_release(feed, &feed->slots[s]); /* where those who wanted it have gone */
+        }
 }
 
 void feed_warm(struct feed *feed)
 {
     feed->warm = true;
-    for (uint32_t s = 0; s < feed->n_slots && (uint64_t)s * feed->batch < feed->samples; s++)
+    for (uint32_t s = 0; s < feed->in_use && s < feed->n_slots && (uint64_t)s * feed->batch < feed->samples; s++)
         if (slot_begin_warm(feed, &feed->slots[s], s) == 0)
             workers_post(feed->workers, feed, &feed->slots[s]);
 }
@@ -174,10 +176,12 @@ static struct place next_ahead(const struct consumer *c, const struct range *ran
     return job_next_slot(job, c->rank, c->ahead);
 }
 
-/* A slot for c's range, or NULL. Where none is free, slot_obtain finds none for who has something to take, nor for who stands where
+/* A slot for c's range, or NULL: none is filled ahead while as many as are in use hold something. Where none is free, slot_obtain finds none for who has something to take, nor for who stands where
  * another one was refused; whether c is held back, too, makes no difference then, and would take a look at everybody. */
 static struct slot *obtain(struct feed *feed, struct consumer *c, const struct range *range, uint32_t ahead)
 {
+    if (feed->n_busy >= feed->in_use && (ahead > 0 || c->had_untaken))
+        return NULL;
     if (slot_none_free(feed) && (ahead > 0 || c->had_untaken || slot_in_vain(feed, c, range)))
         return NULL;
     c->held_back = slot_held_back(feed, c, range);

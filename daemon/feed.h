@@ -15,6 +15,7 @@
 #include "share.h"
 #include "slot.h"
 #include "tune.h"
+#include "tune_feed.h"
 
 #define PF_COUNTER_feed(name) uint64_t name;
 #define PF_COUNTER_consumer(name)
@@ -73,11 +74,14 @@ struct feed {
     uint64_t ids_offset, used_ids_offset, flags_offset, slot_bytes, slots_offset;
     struct segment segment;
     struct pf_slot *table;
-    uint32_t n_slots;   /* that are there: the first ones of */
-    uint32_t n_planned; /* constant: those that the arena has a place for */
+    uint32_t n_slots;    /* that are there: the first ones of */
+    uint32_t n_planned;  /* constant: those that the arena has a place for */
+    uint32_t n_busy;     /* that are not FREE */
+    uint32_t in_use;     /* so many are filled ahead; a rank with nothing to take gets one that is FREE all the same */
+    uint32_t slots_room; /* places for slots that tuning may add */
     struct slot *slots;
     bool retiring, remake; /* reload.c, while a change is in progress */
-    uint32_t slots_short;  /* n_planned - n_slots, as memory is short */
+    uint32_t slots_short;  /* that memory has been short of; beside slots_room what is missing to n_planned */
     uint32_t claim_rows;   /* rows that a worker claims at once */
     uint32_t n_workers;
     void ***states;             /* [worker][field]: the decoder's own */
@@ -87,6 +91,7 @@ struct feed {
     struct job *jobs;
     struct consumer *consumers; /* attached and quarantined ones */
     struct workers *workers;
+    struct tune_feed tune;
     bool dirty;     /* feed_turn has something to do */
     bool warm;      /* filled ahead of the first job, which has not started yet */
     bool starving;  /* a want could not be filled for lack of slots */
@@ -122,7 +127,7 @@ struct feeds_env {
  * them; they may be half open where there were errors. */
 void feeds_open(const struct feeds_env *env);
 /* feed_arena.c. Everything that a feed of so many slots takes, in bytes, but the workers' rooms; and what it wants of those. There
- * is a place for slots_short more. */
+ * are places for slots_short and slots_room more. */
 uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots); /* of that, its shared memory */
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers);
 uint64_t feed_codec_bytes(const struct feed *feed);

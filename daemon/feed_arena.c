@@ -28,12 +28,12 @@ static uint64_t slots_offset(const struct feed *feed, uint32_t n_planned)
 
 uint64_t feed_arena_bytes(const struct feed *feed, uint32_t n_slots)
 {
-    return slots_offset(feed, n_slots + feed->slots_short) + n_slots * feed->slot_bytes;
+    return slots_offset(feed, n_slots + feed->slots_short + feed->slots_room) + n_slots * feed->slot_bytes;
 }
 
 uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_workers)
 {
-    const uint32_t n_planned = n_slots + feed->slots_short;
+    const uint32_t wanted = n_slots + feed->slots_short, n_planned = wanted + feed->slots_room;
     uint64_t states = sizeof(void *);
 
     for (uint32_t f = 0; f < feed->n_fields; f++) {
@@ -43,7 +43,7 @@ uint64_t feed_bytes(const struct feed *feed, uint32_t n_slots, uint32_t n_worker
     }
     return feed_arena_bytes(feed, n_slots) + slots_bytes(n_planned, feed->batch) + n_workers * states + sizeof(*feed) +
            feed->n_fields * sizeof(*feed->fields) + feed->config->source->bytes(feed->source) +
-           choose_bytes(&feed->order_params) + order_bytes(&feed->order_params, views(n_planned));
+           choose_bytes(&feed->order_params) + order_bytes(&feed->order_params, views(wanted));
 }
 
 uint64_t feed_codec_bytes(const struct feed *feed)
@@ -153,13 +153,13 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
     int rc;
 
     feed->n_slots = n_slots;
-    feed->n_planned = n_slots + feed->slots_short;
+    feed->n_planned = n_slots + feed->slots_short + feed->slots_room;
     rc = make_arena(feed, kind, why);
     if (rc < 0)
         return rc;
     if (slots_create(feed) < 0)
         return problem_set(why, -ENOMEM, "no memory for %u slots", feed->n_planned);
-    rc = order_create(&feed->order, &feed->order_params, views(feed->n_planned));
+    rc = order_create(&feed->order, &feed->order_params, views(n_slots + feed->slots_short));
     if (rc < 0)
         return problem_set(why, rc, "no memory for the order of %llu samples", (unsigned long long)feed->order_params.n);
     rc = open_states(feed, n_workers, why);
@@ -168,6 +168,7 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
     if (rc < 0)
         return rc;
     feed->claim_rows = rows_at_once(feed);
+    tune_feed_begin(feed);
     segment_publish(&feed->segment);
     return 0;
 }
@@ -175,7 +176,10 @@ int feed_start(struct feed *feed, uint32_t n_slots, enum segment_kind kind, uint
 void feed_add_slot(struct feed *feed)
 {
     feed->slots[feed->n_slots++].since_ns = feed_now_ns();
-    feed->slots_short--;
+    if (feed->slots_short > 0)
+        feed->slots_short--;
+    else
+        feed->slots_room--;
     feed->bytes += feed->slot_bytes;
     feed->dirty = true;
 }

@@ -110,7 +110,7 @@ bool group_may_park(const struct feed *feed, const struct job *job)
     return !groups.more && groups.n <= GROUPS_APART && all_need(&groups) <= feed->n_slots;
 }
 
-void group_all(struct feed *feed)
+uint32_t group_all(struct feed *feed, uint32_t *slots)
 {
     struct groups groups = { .feed = feed };
 
@@ -123,4 +123,6 @@ void group_all(struct feed *feed)
         for (uint32_t g = 0; g < groups.n && mine < MOST; g++)
             job->group += groups.group[g].at < groups.group[mine].at || (groups.group[g].at == groups.group[mine].at && g < mine);
     }
+    *slots = all_need(&groups);
+    return groups.n;
 }

@@ -15,7 +15,8 @@ int group_fits(const struct feed *feed, const struct job *job, struct place plac
                struct problem *why);
 /* Whether `job` may be parked: it will want slots of its own when it goes on. */
 bool group_may_park(const struct feed *feed, const struct job *job);
-/* Sets `group` of all jobs: from 1, in the order of their places; 0 where there are too many groups to tell them apart. */
-void group_all(struct feed *feed);
+/* Sets `group` of all jobs: from 1, in the order of their places; 0 where there are too many groups to tell them apart. The number of
+ * groups, and the slots that they need. */
+uint32_t group_all(struct feed *feed, uint32_t *slots);
 
 #endif

@@ -30,9 +30,14 @@ struct grow {
     struct problem why;
 };
 
-static bool is_short(const struct feed *feed)
+/* How many it shall have and has not. */
+static uint32_t lacks(const struct feed *feed)
 {
-    return feed->state == FEED_RUNNING && feed->slots_short > 0;
+    const uint32_t tuned = feed->in_use > feed->n_slots ? feed->in_use - feed->n_slots : 0;
+
+    if (feed->state != FEED_RUNNING)
+        return 0;
+    return tuned > feed->slots_short ? tuned : feed->slots_short;
 }
 
 static void set_timer(struct grow *grow, bool on)
@@ -70,8 +75,7 @@ static struct feed *choose(const struct daemon *daemon)
     for (uint32_t f = 0; f < daemon->n_feeds; f++) {
         struct feed *feed = daemon->feeds[f];
 
-        if (is_short(feed) && (!best || feed->slots_short > best->slots_short) &&
-            daemon->used + feed->slot_bytes <= daemon->budget)
+        if (lacks(feed) > (best ? lacks(best) : 0) && daemon->used + feed->slot_bytes <= daemon->budget)
             best = feed;
     }
     return best;
@@ -85,6 +89,7 @@ static void made(struct chore *chore)
     struct grow *grow = (struct grow *)chore;
     struct daemon *daemon = grow->daemon;
     struct feed *feed = NULL;
+    bool was_short;
 
     grow->busy = false;
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
@@ -92,12 +97,13 @@ static void made(struct chore *chore)
             feed = grow->feed;
     if (grow->rc < 0)
         log_debug("no further slot yet: %s", grow->why.text);
-    if (grow->rc < 0 || !feed || !is_short(feed) || daemon->change)
+    if (grow->rc < 0 || !feed || lacks(feed) == 0 || daemon->change)
         return;
+    was_short = feed->slots_short > 0;
     feed_add_slot(feed);
     memory_count(daemon);
     reload_say(daemon);
-    if (feed->slots_short == 0)
+    if (was_short && feed->slots_short == 0)
         log_info("feed '%s': memory has returned, all %u slots are there", feed->config->name, feed->n_slots);
     begin(grow);
 }
@@ -149,7 +155,7 @@ void grow_look(struct daemon *daemon)
     bool any = false;
 
     for (uint32_t f = 0; f < daemon->n_feeds && !any; f++)
-        any = is_short(daemon->feeds[f]);
+        any = lacks(daemon->feeds[f]) > 0;
     if (any && !daemon->grow)
         daemon->grow = create(daemon); /* else at a later turn */
     if (daemon->grow && daemon->grow->armed != any)

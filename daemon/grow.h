@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots that memory was short of at the start (memory.h): they are made one by one as it returns. Main thread; the memory itself is
+/* Slots that memory was short of at the start (memory.h), and further ones that tuning asks for: they are made one by one as there is memory for them. Main thread; the memory itself is
  * made by chores. */
 #ifndef PFEED_GROW_H
 #define PFEED_GROW_H

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "ctl.h"
 #include "deliver/deliver.h"
+#include "tune_rule.h"
 
 struct feed;
 struct consumer;
@@ -82,6 +83,7 @@ struct job {
     int64_t step_ns[JOB_STEPS];           /* a ring */
     uint32_t group;                       /* group_all's */
     bool marked;                          /* mark_wanted's own (slot.c) */
+    struct tune_series pace;              /* the time of a slot's batches, without waiting, and what it waited */
     uint64_t rows_filled, rows_delivered; /* filled: asked for by one of its ranks first */
     uint32_t max_held;                    /* the largest of its ranks */
     char local_text[PF_RANKS_TEXT];

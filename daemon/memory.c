@@ -11,6 +11,7 @@
 #include "consumer.h"
 
 #define AUTO_SLOTS  16
+#define AUTO_PLACES 64 /* up to which slots may be added at run time */
 #define AUTO_MEMORY (UINT64_C(8) << 30)
 
 bool memory_ends(const struct memory_plan *plan, const struct feed *feed)
@@ -51,7 +52,7 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
                         struct problem *why)
 {
     const uint32_t n_workers = workers_count(daemon->workers), threads = workers_threads(daemon->workers);
-    uint64_t need = fixed, left;
+    uint64_t need = fixed, left, places = 0;
     uint32_t n_auto = 0;
 
     for (uint32_t f = 0; f < plan->n_feeds; f++) {
@@ -86,9 +87,17 @@ static int share_budget(const struct daemon *daemon, struct memory_plan *plan, u
         if (!is_new(feed) || feed->config->slots)
             continue;
         least = feed_bytes(feed, plan->slots[f], threads);
-        while (plan->slots[f] < AUTO_SLOTS && feed_bytes(feed, plan->slots[f] + 1, threads) - least <= share)
+        while (plan->slots[f] < AUTO_PLACES && feed_bytes(feed, plan->slots[f] + 1, threads) - least <= share)
             plan->slots[f]++;
+        if (plan->slots[f] > AUTO_SLOTS) {
+            plan->feeds[f]->slots_room = plan->slots[f] - AUTO_SLOTS;
+            plan->slots[f] = AUTO_SLOTS;
+        }
+        places += plan->slots[f] + plan->feeds[f]->slots_room;
     }
+    for (uint32_t f = 0; f < plan->n_feeds && places > WORKERS_SLOTS / 2; f++)
+        if (is_new(plan->feeds[f]))
+            plan->feeds[f]->slots_room = 0;
     return 0;
 }
 
@@ -173,7 +182,7 @@ static int check_slots(const struct daemon *daemon, const struct memory_plan *pl
     for (uint32_t f = 0; f < daemon->n_feeds; f++)
         slots += memory_ends(plan, daemon->feeds[f]) ? daemon->feeds[f]->n_planned : 0;
     for (uint32_t f = 0; f < plan->n_feeds; f++)
-        slots += is_new(plan->feeds[f]) ? plan->slots[f] : plan->feeds[f]->n_planned;
+        slots += is_new(plan->feeds[f]) ? plan->slots[f] + plan->feeds[f]->slots_room : plan->feeds[f]->n_planned;
     if (slots <= WORKERS_SLOTS)
         return 0;
     return problem_set(why, -EINVAL, "the feeds have %llu slots in all, more than %u; lower `slots`", (unsigned long long)slots,

@@ -26,6 +26,7 @@
 #include "socket.h"
 #include "state.h"
 #include "transform/kernel.h"
+#include "tune_look.h"
 
 #define EXIT_USAGE  2
 #define EXIT_CONFIG 78 /* sysexits.h: the configuration, its environment, or more memory than there is */
@@ -160,6 +161,7 @@ static int run(struct daemon *daemon)
             if (feed->due_ns && (!due_ns || feed->due_ns < due_ns))
                 due_ns = feed->due_ns;
         }
+        again |= tune_look(daemon);
         reload_reap(daemon);
         grow_look(daemon);
         rc = loop_turn(daemon->loop, again ? 0 : loop_timeout_ms(due_ns)); /* with `again`: only a look at what else has come */

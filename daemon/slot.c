@@ -65,6 +65,7 @@ void slot_set_state(struct feed *feed, struct slot *slot, enum pf_slot_state sta
     struct pf_slot *shown = &feed->table[slot->number];
 
     feed->none_free &= state != PF_SLOT_FREE;
+    feed->n_busy += (state != PF_SLOT_FREE) - (slot->state != PF_SLOT_FREE);
     slot->state = state;
     slot->since_ns = feed_now_ns();
     if ((state == PF_SLOT_READY) == (slot->sequence & 1))
@@ -246,6 +247,8 @@ static void open_claims(struct feed *feed, struct slot *slot)
             slot->rows[slot->n_rows++] = row;
     memset(slot->base + feed->flags_offset, PF_ROW_UNFILLED, feed->batch); /* of rows that nobody asks for it stays so */
     slot_set_state(feed, slot, PF_SLOT_FILLING);
+    __atomic_store_n(&slot->work_ns, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->longest_ns, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->left, slot->n_rows, __ATOMIC_RELAXED);
     /* Key, rows and left are seen before the word by which workers claim. */
     __atomic_store_n(&slot->claim, generation << 2 * CLAIM_BITS | (uint64_t)slot->n_rows << CLAIM_BITS, __ATOMIC_RELEASE);
@@ -364,8 +367,14 @@ bool slot_claim(struct slot *slot, uint32_t generation, uint32_t most, uint32_t 
     }
 }
 
-bool slot_rows_done(struct slot *slot, uint32_t count)
+bool slot_rows_done(struct slot *slot, uint32_t count, int64_t took_ns)
 {
+    int64_t longest = __atomic_load_n(&slot->longest_ns, __ATOMIC_RELAXED);
+
+    __atomic_fetch_add(&slot->work_ns, took_ns, __ATOMIC_RELAXED);
+    while (took_ns > longest &&
+           !__atomic_compare_exchange_n(&slot->longest_ns, &longest, took_ns, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
     /* The rows are seen before the decrement that says so. */
     return __atomic_fetch_sub(&slot->left, count, __ATOMIC_ACQ_REL) == count;
 }

@@ -31,6 +31,7 @@ struct slot {
     /* Workers. */
     uint64_t claim __attribute__((aligned(PF_LINE))); /* generation, number of rows, next row to claim */
     uint32_t left __attribute__((aligned(PF_LINE)));  /* rows not done yet */
+    int64_t work_ns, longest_ns; /* of the claims of this filling: all, and the longest; seen with left = 0 */
 };
 
 /* For the budget: what slots_create takes beside the arena. */
@@ -73,8 +74,8 @@ void slot_set_state(struct feed *feed, struct slot *slot, enum pf_slot_state sta
 uint32_t slot_generation(const struct slot *slot);
 /* Workers: claims up to `most` rows of that filling; *first is an index into slot->rows. False: none left to claim. */
 bool slot_claim(struct slot *slot, uint32_t generation, uint32_t most, uint32_t *first, uint32_t *count);
-/* Workers: that many rows are done; true for the last ones. */
-bool slot_rows_done(struct slot *slot, uint32_t count);
+/* Workers: that many rows are done, and took so long; true for the last ones. */
+bool slot_rows_done(struct slot *slot, uint32_t count, int64_t took_ns);
 /* Rows that nobody has claimed yet; of that filling: 0 where it is over. */
 uint32_t slot_unclaimed(const struct slot *slot, uint32_t generation);
 

@@ -248,7 +248,9 @@ static void about_group(const struct feed *feed, const struct job *job, struct p
 
 static void about_jobs(struct feed *feed, struct reply *reply)
 {
-    group_all(feed);
+    uint32_t slots;
+
+    group_all(feed, &slots);
     for (const struct job *job = feed->jobs; job; job = job->next) {
         struct pf_row_job *row = next_row(reply);
         struct place rear = job->start, front = job->start;
@@ -305,6 +307,28 @@ static void about_errors(struct feed *feed, struct reply *reply)
         row->count = feed->errors[i].count;
     }
     pthread_mutex_unlock(&feed->lock);
+}
+
+static void about_tune(const struct feed *feed, struct reply *reply)
+{
+    const struct tune_pace *pace = &feed->tune.pace;
+    struct pf_row_tune *row = next_row(reply);
+
+    if (!row)
+        return;
+    copy(row->feed, sizeof(row->feed), feed->config->name);
+    row->in_use = feed->in_use;
+    row->n_slots = feed->n_slots;
+    row->most = feed->n_planned;
+    row->needed = feed->tune.needed;
+    row->slots_auto = feed->tune.slots_auto;
+    row->workers = workers_count(feed->workers);
+    row->compute_ns = (uint64_t)pace->compute;
+    row->supply_ns = (uint64_t)pace->supply;
+    row->slowest_ns = (uint64_t)pace->slowest;
+    row->compute_varies = (uint32_t)(tune_deviation(pace->compute_varies) * 1e6);
+    row->supply_varies = (uint32_t)(tune_deviation(pace->supply_varies) * 1e6);
+    row->waits = (uint32_t)(pace->waits * 1e6);
 }
 
 static void about_changes(struct feed *feed, struct reply *reply)
@@ -366,6 +390,8 @@ static size_t row_size(uint32_t what)
         return sizeof(struct pf_row_job);
     case PF_STAT_CHANGES:
         return sizeof(struct pf_row_change);
+    case PF_STAT_TUNE:
+        return sizeof(struct pf_row_tune);
     case PF_STAT_CACHES:
         return sizeof(struct pf_row_cache);
     default:
@@ -393,6 +419,9 @@ static void about(struct feed *feed, uint32_t what, struct reply *reply)
         break;
     case PF_STAT_CHANGES:
         about_changes(feed, reply);
+        break;
+    case PF_STAT_TUNE:
+        about_tune(feed, reply);
         break;
     }
 }

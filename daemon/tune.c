@@ -9,7 +9,7 @@
 
 const char *tune_word(enum tune_what what)
 {
-    static const char *const words[] = { [TUNE_SLOTS] = "slots", [TUNE_WORKERS] = "workers", [TUNE_READ_DEPTH] = "read_depth" };
+    static const char *const words[] = { [TUNE_SLOTS] = "slots", [TUNE_READ_DEPTH] = "read_depth" };
 
     return words[what];
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the daemon changes by itself while it runs (slots in use, workers, read depth), and why: the last changes of each feed, for
+/* What the daemon changes by itself while it runs (slots in use, read depth), and why: the last changes of each feed, for
  * the log and `pfeedctl tune`. */
 #ifndef PFEED_TUNE_H
 #define PFEED_TUNE_H
@@ -12,7 +12,7 @@ struct feed;
 #define TUNE_CHANGES 64 /* remembered of a feed */
 #define TUNE_WHY     200
 
-enum tune_what { TUNE_SLOTS, TUNE_WORKERS, TUNE_READ_DEPTH };
+enum tune_what { TUNE_SLOTS, TUNE_READ_DEPTH };
 
 struct tune_change {
     enum tune_what what;

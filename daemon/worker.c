@@ -215,15 +215,17 @@ static void make_rows(struct worker *worker, const struct entry *entry, uint32_t
     const struct row_maker maker = { worker->room,           &worker->reading, worker->number,
                                      &worker->all->stopping, &worker->work,    &worker->sampler };
     struct feed *feed = entry->feed;
+    int64_t ended_ns;
 
     __atomic_store_n(&worker->feed, feed, __ATOMIC_RELEASE);
     share_begin(&feed->share, now_ns);
     for (uint32_t i = 0; i < count; i++)
         if (row_make(&maker, feed, entry->slot, entry->slot->rows[first + i]))
             call_main(worker->all);
-    share_end(&feed->share, now_ns, feed_now_ns());
+    ended_ns = feed_now_ns();
+    share_end(&feed->share, now_ns, ended_ns);
     FEED_ADD(feed, rows_filled, count);
-    if (slot_rows_done(entry->slot, count))
+    if (slot_rows_done(entry->slot, count, ended_ns - now_ns))
         call_main(worker->all);
     __atomic_store_n(&worker->feed, NULL, __ATOMIC_RELAXED);
 }

@@ -193,7 +193,8 @@ enum pf_stat_what {
     PF_STAT_JOBS = 6,
     PF_STAT_CHANGES = 7,
     PF_STAT_CACHES = 8,
-    PF_STAT_LAST = PF_STAT_CACHES
+    PF_STAT_TUNE = 9,
+    PF_STAT_LAST = PF_STAT_TUNE
 };
 
 struct pf_ctl_stat {
@@ -342,9 +343,21 @@ struct pf_row_error { /* PF_STAT_ERRORS: the last bad samples of a feed */
     uint64_t id, epoch, count;
 };
 
+struct pf_row_tune { /* PF_STAT_TUNE: what a feed's slots in use rest on; times are 0 while too few batches are known */
+    char feed[PF_FEED_NAME];
+    uint32_t in_use, n_slots, most;         /* slots that are filled ahead, that there are, that there may come to be */
+    uint32_t needed;                        /* slots by the figures that follow */
+    uint32_t slots_auto, workers;           /* slots_auto 0: in_use is not changed; workers: of all feeds */
+    uint64_t compute_ns, supply_ns;         /* of a batch: the trainer's time without waiting, and the workers' */
+    uint64_t slowest_ns;                    /* the longest rows but one */
+    uint32_t compute_varies, supply_varies; /* standard deviations, in millionths of those times */
+    uint32_t waits;                         /* share of its time that the trainer has waited lately, in millionths */
+    uint32_t reserved;
+};
+
 struct pf_row_change { /* PF_STAT_CHANGES: what the daemon has changed by itself, the last ones of each feed */
     char feed[PF_FEED_NAME];
-    char what[16];   /* "slots", "workers", "read_depth" */
+    char what[16];   /* "slots", "read_depth" */
     char why[256];   /* with the figures that it rests on */
     uint64_t number; /* counts the feed's changes from 1 */
     uint64_t batch;  /* slots that the feed had filled by then */
@@ -362,6 +375,8 @@ PF_STATIC_ASSERT(sizeof(struct pf_row_consumer) == 536, "pf_row_consumer");
 PF_STATIC_ASSERT(sizeof(struct pf_row_error) == 600, "pf_row_error");
 PF_STATIC_ASSERT(sizeof(struct pf_row_job) == 808, "pf_row_job");
 PF_STATIC_ASSERT(sizeof(struct pf_row_change) == 368, "pf_row_change");
+PF_STATIC_ASSERT(sizeof(struct pf_row_tune) == 128, "pf_row_tune");
+PF_PIN(pf_row_tune, compute_ns, 88);
 PF_PIN(pf_row_change, number, 336);
 PF_STATIC_ASSERT(sizeof(struct pf_row_cache) == 920, "pf_row_cache");
 PF_PIN(pf_row_cache, feeds, 48);
@@ -387,7 +402,7 @@ PF_PIN(pf_row_error, id, 576);
 #define PF_ROWS_FIT(type) ((PF_CTL_MAX - sizeof(struct pf_ctl_rows)) / sizeof(struct type))
 PF_STATIC_ASSERT(PF_ROWS_FIT(pf_row_daemon) >= 1 && PF_ROWS_FIT(pf_row_feed) >= 1 && PF_ROWS_FIT(pf_row_slot) >= 1 &&
                      PF_ROWS_FIT(pf_row_consumer) >= 1 && PF_ROWS_FIT(pf_row_job) >= 1 && PF_ROWS_FIT(pf_row_error) >= 1 &&
-                     PF_ROWS_FIT(pf_row_change) >= 1 && PF_ROWS_FIT(pf_row_cache) >= 1,
+                     PF_ROWS_FIT(pf_row_change) >= 1 && PF_ROWS_FIT(pf_row_tune) >= 1 && PF_ROWS_FIT(pf_row_cache) >= 1,
                  "a row fits into a message");
 
 #endif

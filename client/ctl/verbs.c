@@ -130,6 +130,31 @@ static int verb_status(struct ctl *ctl)
     return rc;
 }
 
+/* The figures of today, then what they have led to. */
+static int verb_tune(struct ctl *ctl)
+{
+    struct stat_rows rows = { NULL, 0 };
+    int rc = 0;
+
+    for (size_t t = 0; t < 2 && rc == 0; t++) {
+        const struct table *table = ctl->verb->tables[t];
+
+        rc = ctl_rows(ctl, table, &rows);
+        if (rc == 0 && t == 0 && rows.count == 0)
+            rc = feed_known(ctl);
+        if (rc != 0)
+            return rc;
+        if (t > 0 && !ctl_gave(ctl, OPTION_JSON))
+            putc('\n', ctl->view.out);
+        if (ctl_gave(ctl, OPTION_JSON))
+            table_json(&ctl->json, table, rows.rows, rows.count);
+        else
+            table_print(&ctl->view, table, rows.rows, rows.count);
+        ctl_keep(ctl, table, &rows);
+    }
+    return rc;
+}
+
 static int verb_stop(struct ctl *ctl)
 {
     int rc = stat_stop(ctl->fd, ctlsock_now_ns() + STOP_NS, &ctl->why);
@@ -233,11 +258,11 @@ const struct verb verbs[] = {
     {
         .name = "tune",
         .argument = "[FEED]",
-        .help = "what the daemon has changed by itself (slots, workers, read depth), and why",
-        .options = ROWS,
+        .help = "the figures by which slots are tuned, and what the daemon has changed by itself (slots, read depth), and why",
+        .options = COMMON | TAKES(FEED),
         .daemon = true,
-        .tables = { &table_changes },
-        .run = verb_rows,
+        .tables = { &table_tune, &table_changes },
+        .run = verb_tune,
     },
     {
         .name = "caches",

@@ -13,7 +13,7 @@
 #define GOLDEN        UINT64_C(0x9e3779b97f4a7c15)
 
 struct synthetic_params {
-    int64_t rows, delay_us, seed, classes;
+    int64_t rows, delay_us, slow_every, slow_us, seed, classes;
 };
 
 struct source {
@@ -28,6 +28,9 @@ static const struct setting settings[] = {
     { "rows", SETTING_INT, offsetof(struct synthetic_params, rows), NULL, 0, 1e15, .help = "number of samples" },
     { "delay_us", SETTING_INT, offsetof(struct synthetic_params, delay_us), "0", 0, 1e7,
       .help = "microseconds that reading a sample takes, as a slow disk would" },
+    { "slow_every", SETTING_INT, offsetof(struct synthetic_params, slow_every), "none", 1, 1e9, .choices = "none",
+      .help = "the first of so many samples takes slow_us instead" },
+    { "slow_us", SETTING_INT, offsetof(struct synthetic_params, slow_us), "0", 0, 1e8, .help = "microseconds; see slow_every" },
     { "seed", SETTING_INT, offsetof(struct synthetic_params, seed), "0", 0, SETTING_NO_MAX, .help = "of the values" },
     { "classes", SETTING_INT, offsetof(struct synthetic_params, classes), "10", 1, 1e6,
       .help = "the part label counts modulo this" },
@@ -190,6 +193,16 @@ static void fill(uint64_t counter, enum dtype dtype, unsigned char *to, size_t s
     memcpy(to + at, &word, size - at);
 }
 
+static void take_time(const struct synthetic_params *params, uint64_t id)
+{
+    const bool slow = params->slow_every && id % (uint64_t)params->slow_every == 0;
+    const int64_t us = slow ? params->slow_us : params->delay_us;
+    struct timespec delay = { us / 1000000, us % 1000000 * 1000 };
+
+    while (us && nanosleep(&delay, &delay) < 0 && errno == EINTR)
+        ;
+}
+
 static int synthetic_read(const struct source *source, uint64_t id, uint32_t part, void *buffer, size_t buffer_size,
                           struct sample_value *out, struct problem *why)
 {
@@ -197,11 +210,8 @@ static int synthetic_read(const struct source *source, uint64_t id, uint32_t par
     size_t size = (size_t)part_bytes(p);
     if (id >= (uint64_t)source->params.rows || size > buffer_size)
         return problem_set(why, -EINVAL, "synthetic row %llu does not exist", (unsigned long long)id);
-    if (source->params.delay_us && part == 0) {
-        struct timespec delay = { source->params.delay_us / 1000000, source->params.delay_us % 1000000 * 1000 };
-        while (nanosleep(&delay, &delay) < 0 && errno == EINTR)
-            ;
-    }
+    if (part == 0)
+        take_time(&source->params, id);
     if (is_label(p))
         write_label(p->dtype, id % (uint64_t)source->params.classes, buffer);
     else

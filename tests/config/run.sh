@@ -45,13 +45,13 @@ prepare() {
 
 check_dump() {
     run --dump-config --config "$main" >../dump.1 2>/dev/null || fail "--dump-config ended with $?"
-    grep -vE ' # (default|[^ ].*:[0-9]+)$|^(daemon|feeds):( \{\})?$|^    # access: ' ../dump.1 >../dump.without &&
+    grep -vE ' # (default|[^ ].*:[0-9]+)(; auto: .*)?$|^(daemon|feeds):( \{\})?$|^    # access: ' ../dump.1 >../dump.without &&
         fail "--dump-config does not say where this comes from: $(head -n 1 ../dump.without)"
     mkdir ../again
     cp ../dump.1 ../again/pfeed.yaml
     run --dump-config --config ../again/pfeed.yaml >../dump.2 2>../dump.errors || fail "its dump does not load: $(cat ../dump.errors)"
     for i in 1 2; do
-        sed -E 's/ # (default|[^"]*:[0-9]+)$//' ../dump.$i >../dump.$i.values
+        sed -E 's/ # (default|[^"]*:[0-9]+)(; auto: .*)?$//' ../dump.$i >../dump.$i.values
     done
     diff -u ../dump.1.values ../dump.2.values >&2 || fail "the dump of its dump is another"
     rm -r ../again

@@ -253,7 +253,7 @@ static void finish(struct work *work)
     assert(slot->state == PF_SLOT_FILLING && slot->grants == 0);
     for (uint32_t i = work->first; i < work->first + work->count; i++)
         ((uint64_t *)slot->base)[slot->rows[i]] = stamp(slot->seed, slot->epoch, slot->index, slot->rows[i]);
-    feed->dirty |= slot_rows_done(slot, work->count);
+    feed->dirty |= slot_rows_done(slot, work->count, 0);
     work->slot = NULL;
 }
 

@@ -150,7 +150,7 @@ static void work(uint8_t how)
 
         if (slot->state != PF_SLOT_FILLING || !slot_claim(slot, slot_generation(slot), 1 + how % ROWS, &first, &count))
             continue;
-        slot_rows_done(slot, count);
+        slot_rows_done(slot, count, 0);
         feed->dirty = true;
     }
 }
@@ -277,7 +277,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         while (feed->slots[s].state == PF_SLOT_FILLING &&
                slot_claim(&feed->slots[s], slot_generation(&feed->slots[s]), ROWS, &first, &count))
-            slot_rows_done(&feed->slots[s], count);
+            slot_rows_done(&feed->slots[s], count, 0);
         slot_finish(feed, &feed->slots[s]);
         slot_release(feed, &feed->slots[s]);
         assert(feed->slots[s].state == PF_SLOT_FREE && feed->slots[s].grants == 0);

@@ -454,6 +454,16 @@ size_t stat_caches(struct daemon *daemon, const char *feed, struct pf_row_cache 
     return stat_rows(daemon, PF_STAT_CACHES, feed, rows, sizeof(*rows), max);
 }
 
+size_t stat_tune(struct daemon *daemon, const char *feed, struct pf_row_tune *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_TUNE, feed, rows, sizeof(*rows), max);
+}
+
+size_t stat_changes(struct daemon *daemon, const char *feed, struct pf_row_change *rows, size_t max)
+{
+    return stat_rows(daemon, PF_STAT_CHANGES, feed, rows, sizeof(*rows), max);
+}
+
 struct pf_row_feed feed_now(struct daemon *daemon, const char *feed)
 {
     struct pf_row_feed row;

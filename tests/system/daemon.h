@@ -54,6 +54,8 @@ size_t stat_slots(struct daemon *daemon, const char *feed, struct pf_row_slot *r
 size_t stat_jobs(struct daemon *daemon, const char *feed, struct pf_row_job *rows, size_t max);
 size_t stat_consumers(struct daemon *daemon, const char *feed, struct pf_row_consumer *rows, size_t max);
 size_t stat_caches(struct daemon *daemon, const char *feed, struct pf_row_cache *rows, size_t max);
+size_t stat_tune(struct daemon *daemon, const char *feed, struct pf_row_tune *rows, size_t max);
+size_t stat_changes(struct daemon *daemon, const char *feed, struct pf_row_change *rows, size_t max);
 /* For conditions. */
 struct pf_row_feed feed_now(struct daemon *daemon, const char *feed);
 /* Whether nobody has anything: no consumer, every slot free or ready, no grant out. */

@@ -284,7 +284,7 @@ static void finish(struct work *work)
 
         rows[row] = stamp(slot->seed, slot->epoch, slot->index, row);
     }
-    if (slot_rows_done(slot, work->count))
+    if (slot_rows_done(slot, work->count, 0))
         here->feed.dirty = true; /* the workers' eventfd */
     work->slot = NULL;
 }

@@ -260,7 +260,7 @@ static void test_dump(void **state)
     struct config *config = load_good(full);
     char *text = dump(config), *here = getcwd(NULL, 0), *path = NULL;
     assert_non_null(strstr(text, "    batch: 256 # t.yaml:7\n"));
-    assert_non_null(strstr(text, "    slots: auto # default\n"));
+    assert_non_null(strstr(text, "    slots: auto # default; auto: as measured times need, at most 64\n"));
     assert_non_null(strstr(text, "    read_retry: 1500ms # t.yaml:16\n"));
     assert_non_null(strstr(text, "extensions: [\"jpg\", \"j\\\"p\"] # t.yaml:5\n"));
     assert_non_null(strstr(text, "          - horizontal_flip: # t.yaml:24\n              p: 0.5 # default\n"));

@@ -103,6 +103,21 @@ static const struct pf_row_consumer consumers[] = {
 static const struct pf_row_error errors[] = {
     { .feed = "images", .where = "n01/" NASTY ".jpg", .reason = "premature end", .id = 77, .epoch = 2, .count = 3 },
 };
+static const struct pf_row_tune tunes[] = {
+    { .feed = "images",
+      .in_use = 9,
+      .n_slots = 16,
+      .most = 64,
+      .needed = 7,
+      .slots_auto = 1,
+      .workers = 4,
+      .compute_ns = 10000000,
+      .supply_ns = 8000000,
+      .slowest_ns = 31000000,
+      .compute_varies = 125000,
+      .supply_varies = 50000,
+      .waits = 12000 },
+};
 static const struct pf_row_change changes[] = {
     { .feed = "images",
       .what = "slots",
@@ -121,6 +136,7 @@ static const struct all {
     [PF_STAT_DAEMON] = { &the_daemon, 1, sizeof(the_daemon) }, [PF_STAT_FEEDS] = { feeds, 2, sizeof(feeds[0]) },
     [PF_STAT_SLOTS] = { slots, 8, sizeof(slots[0]) },          [PF_STAT_CONSUMERS] = { consumers, 2, sizeof(consumers[0]) },
     [PF_STAT_ERRORS] = { errors, 1, sizeof(errors[0]) },       [PF_STAT_CHANGES] = { changes, 1, sizeof(changes[0]) },
+    [PF_STAT_TUNE] = { tunes, 1, sizeof(tunes[0]) },
 };
 
 /* Each row in a message of its own, as long as row_size says. */
@@ -281,7 +297,7 @@ static void test_columns(void)
         const struct table *table;
         size_t reserved;
     } tables[] = { { &table_daemon, 0 }, { &table_feeds, 0 },   { &table_slots, 4 }, { &table_consumers, 0 },
-                   { &table_errors, 0 }, { &table_changes, 0 }, { &table_caches, 0 } };
+                   { &table_errors, 0 }, { &table_changes, 0 }, { &table_tune, 4 },  { &table_caches, 0 } };
 
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         size_t bytes = tables[t].reserved;
@@ -385,6 +401,13 @@ static void test_sound(void)
         { { "errors" }, 1, "n01/a\"b\\c????[31m?\xc3\xa9??.jpg", NULL, NULL },
         { { "errors", "--json" }, 1, NULL, NULL, "d['errors'][0]['id'] == 77 and d['errors'][0]['count'] == 3" },
         { { "tune" }, 0, "slots     6   9  bursts", NULL, NULL },
+        { { "tune" }, 0, "images  auto        9     16    64       7  10.0 ms  12.5 %", NULL, NULL },
+        { { "tune", "--json" },
+          0,
+          NULL,
+          NULL,
+          "d['tuning'] == [dict(feed='images', slots_auto='auto', in_use=9, n_slots=16, most=64, needed=7, compute_ns=10**7, "
+          "compute_varies=125000, supply_ns=8 * 10**6, supply_varies=50000, slowest_ns=31 * 10**6, waits=12000, workers=4)]" },
         { { "tune", "--json" },
           0,
           NULL,

@@ -86,7 +86,7 @@ struct config_field {
     struct config_mark mark; /* of the field's name */
     bool bad;                /* there were errors in it; it holds no more than can be released */
     /* As written, for --dump-config. Params in `field` are owned here. */
-    char *from, *key, *dtype;
+    char *from, *key, *dtype, *geometry;
     struct setting_ints shape;
     struct config_mark *marks, *decode_marks, *transform_marks[FIELD_TRANSFORMS];
     struct config_mark transform_mark[FIELD_TRANSFORMS];

@@ -82,9 +82,10 @@ static void dump_field(const struct config_field *field, FILE *to)
             fputs(f->decode->settings->name ? "          " : " ", to);
             dump_plugin(f->decode->name, f->decode->settings, f->decode_params, field->decode_marks, mark, 12, to);
         } else if (strcmp(row->name, "transforms") == 0) {
-            fprintf(to, "        transforms:%s", f->n_transforms ? "" : " []");
+            const uint32_t n = f->geometry ? 0 : f->n_transforms; /* they are the other field's */
+            fprintf(to, "        transforms:%s", n ? "" : " []");
             print_mark(mark, to);
-            for (uint32_t i = 0; i < f->n_transforms; i++) {
+            for (uint32_t i = 0; i < n; i++) {
                 const struct transform_use *use = &f->transforms[i];
                 fputs("          - ", to);
                 dump_plugin(use->ops->name, use->ops->settings, use->params, field->transform_marks[i], &field->transform_mark[i],

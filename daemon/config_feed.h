@@ -23,6 +23,8 @@ void config_cache_release(struct config_cache *cache);
 void config_transforms_read(struct reader *reader, struct config_field *field, yaml_node_t *list);
 void config_transforms_finish(struct reader *reader, struct config_field *field);
 void config_transforms_check(struct reader *reader, const struct config_field *field);
+/* Of all fields, once they are read: `geometry`. */
+void config_transforms_share(struct reader *reader, struct config_feed *feed);
 void config_transforms_release(struct config_field *field);
 
 /* config_field.c */

@@ -147,6 +147,8 @@ void config_fields_read(struct reader *reader, struct config_feed *feed, yaml_no
             read_field(reader, field, reader_node(reader, pair->value));
         }
     }
+    if (!reader->no_memory)
+        config_transforms_share(reader, feed);
 }
 
 void config_field_release(struct config_field *field)

@@ -162,6 +162,9 @@ const struct setting config_field_table[] = {
     { "transforms", SETTING_SECTION, 0, "",
       .help = "a list: names, or maps from a name to its settings; in this order. Presets stand for several; 'dtype: WORD' and "
               "'layout: WORD' may stand in it, too" },
+    { "geometry", SETTING_STRING, FIELD(geometry), "",
+      .help = "another field, whose crops, resizes and flips this one has, with the same draws: of a mask, its picture",
+      .print = SETTING_BESIDE },
     { "dtype", SETTING_STRING, FIELD(dtype), "auto", .help = "element type of the rows; auto: as the part has it" },
     { "layout", SETTING_CHOICE, FIELD(field.layout), "chw", .choices = "chw|hwc", .help = "of pictures: planes or pixels" },
     { "shape", SETTING_INTS, FIELD(shape), "[]", 1, ELEMENTS_MAX, .help = "of one row, for sources that make their own" },

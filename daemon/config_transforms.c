@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The list of transforms of a field: from YAML to the field's plug-ins and their params, presets expanded, and what else of the
  * field may stand in it. Called by config_field.c, on its thread. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -249,6 +250,82 @@ void config_transforms_check(struct reader *reader, const struct config_field *f
                          mark.preset, mark.preset);
         else
             reader_error(reader, key.line ? &key : &mark, "%s", why.text);
+    }
+}
+
+/* --- shared geometry ------------------------------------------------------------------------------------------------------ */
+
+static struct config_field *find_field(struct config_feed *feed, const char *name)
+{
+    for (uint32_t i = 0; i < feed->n_fields; i++)
+        if (strcmp(feed->fields[i].field.name, name) == 0)
+            return &feed->fields[i];
+    return NULL;
+}
+
+/* The field that this one names; NULL: reported. */
+static struct config_field *leader_of(struct reader *reader, struct config_feed *feed, const struct config_field *field)
+{
+    const struct config_mark mark = config_mark_of(config_field_table, field->marks, "geometry");
+    struct config_field *leader = find_field(feed, field->geometry);
+    struct nearest nearest;
+    nearest_init(&nearest, field->geometry);
+    for (uint32_t i = 0; i < feed->n_fields; i++)
+        if (&feed->fields[i] != field)
+            nearest_offer(&nearest, feed->fields[i].field.name);
+    if (!leader && nearest.best)
+        reader_error(reader, &mark, "'geometry' names no field: '%.60s'; did you mean '%s'?", field->geometry, nearest.best);
+    else if (!leader)
+        reader_error(reader, &mark, "'geometry' names no field: '%.60s'; give the name of another field", field->geometry);
+    else if (leader == field)
+        reader_error(reader, &mark, "'geometry' is this field itself; give the name of another, or remove it");
+    else if (leader->geometry)
+        reader_error(reader, &mark, "field '%s' has its geometry from '%s'; give that", leader->field.name, leader->geometry);
+    else if (field->field.n_transforms)
+        reader_error(reader, &mark, "the field has 'geometry' and 'transforms'; give one of them");
+    else
+        return leader;
+    return NULL;
+}
+
+/* Params are plain here: transforms that move pixels own no memory in them. */
+static int copy_use(struct config_field *to, const struct config_field *from, uint32_t index)
+{
+    const struct transform_use *use = &from->field.transforms[index];
+    const uint32_t n = to->field.n_transforms;
+    size_t rows = 0;
+    while (use->ops->settings[rows].name)
+        rows++;
+    void *params = malloc(use->ops->params_size);
+    struct config_mark *marks = malloc((rows + 1) * sizeof *marks);
+    if (!params || !marks) {
+        free(params);
+        free(marks);
+        return -ENOMEM;
+    }
+    memcpy(params, use->params, use->ops->params_size);
+    memcpy(marks, from->transform_marks[index], (rows + 1) * sizeof *marks);
+    to->field.transforms[n] = (struct transform_use){ use->ops, params, use->ordinal };
+    to->transform_marks[n] = marks;
+    to->transform_mark[n] = from->transform_mark[index];
+    to->field.n_transforms++;
+    return 0;
+}
+
+void config_transforms_share(struct reader *reader, struct config_feed *feed)
+{
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        struct config_field *field = &feed->fields[f];
+        const uint32_t before = reader->config->n_errors;
+        struct config_field *leader = field->geometry ? leader_of(reader, feed, field) : NULL;
+        for (uint32_t i = 0; leader && !leader->bad && i < leader->field.n_transforms; i++) {
+            const enum transform_stage stage = leader->field.transforms[i].ops->stage;
+            if ((stage == TRANSFORM_PLACE || stage == TRANSFORM_MIRROR) && copy_use(field, leader, i) < 0)
+                reader->no_memory = true;
+        }
+        if (leader)
+            field->field.geometry = 1 + (uint32_t)(leader - feed->fields);
+        field->bad |= reader->config->n_errors != before || (leader && leader->bad);
     }
 }
 

@@ -372,7 +372,7 @@ static bool check_side(struct opening *opening, const struct feed *feed)
 
     for (uint32_t f = 0; f < feed->n_fields && cache->reduces; f++) {
         const struct field *field = &feed->fields[f];
-        const int64_t *sides = field->shape + (field->layout == LAYOUT_CHW ? 1 : 0);
+        const int64_t *sides = field->shape + (field->ndim == 3 && field->layout == LAYOUT_CHW ? 1 : 0);
 
         any |= field->side > 0;
         if (field->side > 0 && (sides[0] > field->side || sides[1] > field->side))

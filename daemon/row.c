@@ -232,16 +232,17 @@ static int fill_fields(const struct row_maker *maker, struct feed *feed, struct 
     struct row_fill fill = {
         .maker = maker, .feed = feed, .slot = slot, .row = row, .key = key, .have = UINT32_MAX, .start = feed_now_ns()
     };
+    struct sample_size sizes[PF_FIELDS] = { { 0, 0 } };
     int rc = 0;
 
     for (uint32_t f = 0; f < feed->n_fields && rc >= 0; f++) {
         const struct field *field = &feed->fields[f];
-        struct sample_value reduced;
+        struct sample_value reduced, *value = field->side ? &reduced : &fill.value;
 
         rc = field->side ? get_reduced(&fill, f, &reduced, why) : get_bytes(&fill, f, why);
+        value->size_of = &sizes[field->geometry ? field->geometry - 1 : f];
         if (rc >= 0)
-            rc = field->decode->row(feed->states[maker->worker][f], maker->room->codec, field,
-                                    field->side ? &reduced : &fill.value, key,
+            rc = field->decode->row(feed->states[maker->worker][f], maker->room->codec, field, value, key,
                                     slot->base + feed->field_offsets[f] + row * field->row_bytes, why);
     }
     count(&fill, &fill.decode_ns);

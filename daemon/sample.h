@@ -64,6 +64,11 @@ static inline struct sample_head sample_head_unpack(uint64_t bits)
                                  .progressive = bits >> 45 & 1 };
 }
 
+/* The upright size of a sample's picture; 0: not known yet. */
+struct sample_size {
+    int32_t width, height;
+};
+
 /* The value of one part of one sample, valid until the worker reads the next part. */
 struct sample_value {
     const void *data;
@@ -71,6 +76,9 @@ struct sample_value {
     const struct sample_part *part;
     uint64_t *head; /* a packed head that the decoder may set, by one relaxed store; NULL: the source keeps none */
     bool reduced;   /* data is what the decoder's `reduce` has made */
+    /* The fields of one sample that share geometry share this: each must find its picture's size there, or sets it. NULL: nobody
+     * asks. */
+    struct sample_size *size_of;
 };
 
 /* Everything that a row's randomness may depend on (DESIGN.md section 5). */
@@ -97,6 +105,7 @@ struct field {
     uint32_t part;        /* its index in the source's parts */
     const struct decode_ops *decode;
     const void *decode_params;
+    uint32_t geometry; /* 0, or 1 + the index of the field whose geometry it has */
     uint32_t n_transforms;
     struct transform_use transforms[FIELD_TRANSFORMS];
     enum dtype dtype;
@@ -104,6 +113,8 @@ struct field {
     uint32_t ndim;
     int64_t shape[SAMPLE_DIMS]; /* of one row; (3, H, W) or (H, W, 3) for images, () for a label */
     size_t row_bytes;
+    bool classes;          /* pixels are numbers of classes: nearest neighbours, a palette's own numbers */
+    uint8_t class_fill;    /* what padding adds, then */
     int32_t side;          /* the decoder goes through a picture reduced to this shorter side; 0: it does not */
     bool is_image;         /* peek shows it; mean and std undo the normalising */
     float mean[3], std[3]; /* value = (pixel / 255 - mean) / std; 0 and 1 without normalize */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "decode/decode.h"
+#include "decode/image.h"
 #include "decode/picture.h"
 #include "decode/reduced.h"
 #include "transform/chain.h"
@@ -17,13 +18,6 @@ _Static_assert(PICTURE_SIDE <= KERNEL_SIDE, "the kernel takes whatever is decode
 #else
 #define IMAGE_HELP "JPEG pictures (libjpeg-turbo), only the part that the transforms need"
 #endif
-
-struct image_params {
-    bool orientation;
-    int64_t max_pixels, max_progressive;
-    struct setting_ints background;
-    int scaled_decode;
-};
 
 static const struct setting settings[] = {
     { "orientation", SETTING_BOOL, offsetof(struct image_params, orientation), "no", 0, 0, NULL,
@@ -98,9 +92,12 @@ static struct chain_shape shape_of(const struct field *field)
                                  .swap_pixels = params->orientation ? (uint64_t)params->max_pixels : 0 };
 }
 
-static struct picture_limits limits_of(const struct image_params *params)
+static struct picture_limits limits_of(const struct field *field)
 {
-    struct picture_limits limits = { (uint64_t)params->max_pixels, (uint64_t)params->max_progressive, { 0 } };
+    const struct image_params *params = field->decode_params;
+    struct picture_limits limits = { .max_pixels = (uint64_t)params->max_pixels,
+                                     .max_kept = (uint64_t)params->max_progressive,
+                                     .classes = field->classes };
     for (uint32_t c = 0; c < 3; c++)
         limits.background[c] = (uint8_t)params->background.v[params->background.n == 3 ? c : 0];
     return limits;
@@ -121,6 +118,8 @@ static enum filter reduce_filter(const struct field *field)
     struct problem why;
     struct plan plan;
     plan_init(&plan, 1024, 1024);
+    if (field->classes)
+        return FILTER_NEAREST;
     return chain_draw(field, &key, &plan, &why) == 0 && plan.filter == FILTER_NEAREST ? FILTER_NEAREST : FILTER_BILINEAR;
 }
 
@@ -136,7 +135,7 @@ static size_t image_worker_bytes(const struct field *field)
 /* Of any format. */
 static size_t format_bytes(const struct field *field)
 {
-    const struct picture_limits limits = limits_of(field->decode_params);
+    const struct picture_limits limits = limits_of(field);
     size_t most = 0;
     for (size_t k = 0; picture_kinds[k]; k++) {
         const size_t bytes = picture_kinds[k]->codec_bytes(&limits);
@@ -171,8 +170,7 @@ static void image_worker_close(void *state)
 
 static int image_worker_open(void **state, const struct field *field)
 {
-    const struct image_params *params = field->decode_params;
-    const struct picture_limits limits = limits_of(params);
+    const struct picture_limits limits = limits_of(field);
     const struct chain_shape shape = shape_of(field);
     struct image_state *image = calloc(1, sizeof *image + n_kinds() * sizeof *image->readers);
     if (!image)
@@ -250,11 +248,27 @@ static void plan_kept(struct image_state *image, const struct field *field, cons
                  shrinks_of(field, job, (int32_t)kept.across, (int32_t)kept.down), orientation_of(field, kept.orientation), NULL);
 }
 
-/* That was a hint: what the file says counts. */
-static int plan_opened(struct image_state *image, const struct field *field, const struct row_key *key, struct job *job,
-                       struct problem *why)
+/* What has the geometry of another field draws the same only in a picture of the same size. */
+static int same_size(struct sample_size *seen, const struct job *job, int orientation, struct problem *why)
 {
-    const int orientation = orientation_of(field, (uint32_t)job->turned);
+    const bool swap = kernel_turns[orientation].swap;
+    const int32_t width = swap ? job->head.height : job->head.width, height = swap ? job->head.width : job->head.height;
+    if (seen && seen->width && (seen->width != width || seen->height != height))
+        return problem_set(why, -ERANGE, "%d x %d, but the picture whose geometry it shares is %d x %d", width, height,
+                           seen->width, seen->height);
+    if (seen)
+        *seen = (struct sample_size){ width, height };
+    return 0;
+}
+
+/* That was a hint: what the file says counts. */
+static int plan_opened(struct image_state *image, const struct field *field, const struct sample_value *value,
+                       const struct row_key *key, struct job *job, struct problem *why)
+{
+    const int orientation = orientation_of(field, (uint32_t)job->turned),
+              error = same_size(value->size_of, job, orientation, why);
+    if (error)
+        return error;
     const int32_t shrinks = shrinks_of(field, job, job->head.across, job->head.down);
     if (job->planned && job->shrinks == shrinks && job->width == job->head.width && job->height == job->head.height &&
         job->orientation == orientation)
@@ -297,6 +311,11 @@ static int open_picture(void *codec, const struct field *field, const struct sam
     const int error = job->ops->open(job->reader, &file, &job->head, why);
     if (error)
         return error;
+    if (field->classes && !value->reduced && job->head.components != 1) {
+        job->ops->close(job->reader);
+        return problem_set(why, -ENOTSUP, "%s: %d channels, but a mask has one: a palette's or grey", job->ops->name,
+                           job->head.components);
+    }
     job->turned = job->ops->orientation ? job->ops->orientation(value->data, value->size) : 1;
     if (value->head && !value->reduced)
         keep_head(value->head, job);
@@ -328,7 +347,7 @@ static int image_reduce(void *state, void *codec, const struct field *field, con
 
 static uint64_t image_reduced_print(const struct field *field)
 {
-    return (uint64_t)field->side << 8 | reduce_filter(field);
+    return (uint64_t)field->side << 8 | (uint64_t)field->classes << 7 | reduce_filter(field);
 }
 
 static int image_row(void *state, void *codec, const struct field *field, const struct sample_value *value,
@@ -343,7 +362,7 @@ static int image_row(void *state, void *codec, const struct field *field, const 
     error = open_picture(codec, field, value, &job, why);
     if (error)
         return error;
-    error = plan_opened(image, field, key, &job, why);
+    error = plan_opened(image, field, value, key, &job, why);
     if (!error && job.shrink > 1)
         job.ops->shrink(job.reader, job.shrink);
     if (!error)

@@ -30,6 +30,7 @@ struct picture_limits {
     uint64_t max_pixels;
     uint64_t max_kept;     /* pixels of a picture that is only decoded whole, and kept: a progressive JPEG, an interlaced PNG */
     uint8_t background[3]; /* what transparent pictures are laid over */
+    bool classes;          /* pixels are numbers of classes: one channel of up to 8 bits, as it is stored; three times the same */
 };
 
 /* The file, which must stay until close, and memory for what the picture needs: aligned to 64, codec_bytes of it. */

@@ -113,6 +113,15 @@ static int start(struct png_reader *reader, struct problem *why)
     error = spng_get_trns(reader->png, &trns);
     if (error && error != SPNG_ECHUNKAVAIL)
         return broken(reader, error, why);
+    if (reader->limits.classes) {
+        if ((reader->head.color_type != SPNG_COLOR_TYPE_INDEXED && reader->head.color_type != SPNG_COLOR_TYPE_GRAYSCALE) ||
+            reader->head.bit_depth > 8)
+            return problem_set(why, -ENOTSUP, "PNG: %s, but a mask has one channel of up to 8 bits: a palette's or grey",
+                               reader->head.bit_depth > 8 ? "16 bits a channel" : "colours or transparency");
+        reader->pixel = 0;
+        error = spng_decode_image(reader->png, NULL, 0, SPNG_FMT_RAW, SPNG_DECODE_PROGRESSIVE);
+        return error ? broken(reader, error, why) : 0;
+    }
     const bool alpha = !error || (reader->head.color_type & 4);
     reader->pixel = alpha ? 4 : 3;
     error = spng_decode_image(reader->png, NULL, 0, alpha ? SPNG_FMT_RGBA8 : SPNG_FMT_RGB8,
@@ -131,10 +140,10 @@ static int png_open(void *of, const struct picture_file *file, struct picture_he
     const int error = start(reader, why);
     if (error)
         return error;
-    reader->pitch = reader->head.width * reader->pixel;
+    reader->pitch = reader->pixel ? reader->head.width * reader->pixel : (reader->head.width * reader->head.bit_depth + 7) / 8;
     *head = (struct picture_head){ .width = (int32_t)reader->head.width,
                                    .height = (int32_t)reader->head.height,
-                                   .components = components[reader->head.color_type],
+                                   .components = reader->pixel ? components[reader->head.color_type] : 1,
                                    .across = 1,
                                    .down = 1,
                                    .progressive = reader->head.interlace_method != 0 };
@@ -164,13 +173,31 @@ static int png_crop(void *of, const struct rect *crop, struct problem *why)
     return error ? broken(reader, error, why) : 0;
 }
 
+/* Numbers of 1, 2, 4 or 8 bits, the first one highest, to three times the same byte. */
+static void spread(const struct png_reader *reader, const uint8_t *from, uint8_t *to)
+{
+    const uint32_t bits = reader->head.bit_depth, each = 8 / bits;
+    for (uint32_t i = 0; i < reader->width; i++) {
+        const uint32_t x = reader->x + i, number = from[x / each] >> (8 - bits * (x % each + 1)) & ((1u << bits) - 1);
+        to[3 * i] = to[3 * i + 1] = to[3 * i + 2] = (uint8_t)number;
+    }
+}
+
 static int png_row(void *of, const uint8_t **row, struct problem *why)
 {
     struct png_reader *reader = at_work = of;
-    uint8_t *bytes = reader->whole ? reader->whole + reader->y++ * reader->pitch : reader->row;
+    /* What is spread lies behind where it comes to lie. */
+    uint8_t *bytes = reader->whole   ? reader->whole + reader->y++ * reader->pitch
+                     : reader->pixel ? reader->row
+                                     : reader->row + PICTURE_SIDE * 3;
     const int error = reader->whole ? 0 : spng_decode_row(reader->png, bytes, reader->pitch);
     if (error && error != SPNG_EOI)
         return broken(reader, error, why);
+    if (!reader->pixel) {
+        spread(reader, bytes, reader->row);
+        *row = reader->row;
+        return 0;
+    }
     bytes += reader->x * reader->pixel;
     for (uint32_t x = 0; x < reader->width && reader->pixel == 4; x++)
         for (uint32_t c = 0, alpha = bytes[4 * x + 3]; c < 3; c++) /* in place: reads keep ahead of writes */

@@ -18,6 +18,8 @@ static const struct setting settings[] = {
     { "path_column", SETTING_STRING, offsetof(struct list_params, path_column), "path", .help = "the column of paths" },
     { "text_columns", SETTING_STRINGS, offsetof(struct list_params, text_columns), "[]",
       .help = "columns whose values are class names though they look like numbers" },
+    { "file_columns", SETTING_STRINGS, offsetof(struct list_params, file_columns), "[]",
+      .help = "further columns of paths, each a part of its own name that holds the file: masks, say" },
     SETTINGS_END,
 };
 
@@ -27,31 +29,51 @@ static void make_parts(struct source *source)
     source->n_parts = 1;
     for (uint32_t i = 0; i < source->n_columns; i++) {
         struct column *column = &source->columns[i];
-        if (column->kind == COLUMN_PATH)
+        if (column->kind == COLUMN_PATH && column->file == 0)
             continue;
         column->part = source->n_parts;
         struct sample_part *part = &source->parts[source->n_parts++];
-        part->kind = PART_VALUES;
+        part->kind = column->kind == COLUMN_PATH ? PART_ENCODED : PART_VALUES;
         part->dtype = column->kind == COLUMN_FLOAT ? DTYPE_F64 : DTYPE_I64;
         snprintf(part->name, sizeof part->name, "%.*s", NAME_SIZE - 1, column->name);
     }
 }
 
-static const struct column *path_column(const struct source *source)
+static const struct column *file_column(const struct source *source, uint32_t file)
 {
     const struct column *column = source->columns;
-    while (column->kind != COLUMN_PATH)
+    while (column->kind != COLUMN_PATH || column->file != file)
         column++;
     return column;
 }
 
-static void list_where(const struct source *source, uint64_t id, char *text, size_t size)
+static const struct column *path_column(const struct source *source)
 {
-    const char *path = path_column(source)->texts[id];
+    return file_column(source, 0);
+}
+
+/* index: of the measure. */
+static void file_where(const struct source *source, uint64_t index, char *text, size_t size)
+{
+    const char *path = file_column(source, (uint32_t)(index / source->n))->texts[index % source->n];
     if (path[0] == '/')
         snprintf(text, size, "%s", path);
     else
         snprintf(text, size, "%s/%s", source->root, path);
+}
+
+/* The index in the measure of the file that the part is. */
+static uint64_t file_of(const struct source *source, uint64_t id, uint32_t part)
+{
+    const struct column *column = source->columns;
+    while (part && column->part != part)
+        column++;
+    return part ? column->file * source->n + id : id;
+}
+
+static void list_where(const struct source *source, uint64_t id, char *text, size_t size)
+{
+    file_where(source, id, text, size);
 }
 
 /* As the file has it. */
@@ -61,20 +83,35 @@ static void list_sample_path(const struct source *source, uint64_t id, char *tex
 }
 
 /* A file that is not there is a bad sample; that none is there is a wrong root. */
+static int measure_columns(struct source *source, const struct list_params *p, const struct source_env *env, struct problem *why)
+{
+    char *list = realpath(p->path, NULL), *root = realpath(source->root, NULL);
+    const char *words[4 + CSV_FIELDS] = { "list", list, root, p->path_column };
+    for (uint32_t i = 0; i < p->file_columns.n; i++)
+        words[4 + i] = p->file_columns.v[i];
+    source->measure.n = source->n * source->n_files;
+    const char **paths = calloc(source->measure.n ? source->measure.n : 1, sizeof *paths);
+    int rc = paths ? 0 : list_no_memory(why);
+    for (uint32_t f = 0; f < source->n_files && rc == 0; f++)
+        memcpy(paths + f * source->n, file_column(source, f)->texts, source->n * sizeof *paths);
+    if (rc == 0)
+        rc = measure_open(&source->measure, source->root, paths, words, 4 + p->file_columns.n, env, why);
+    free(paths);
+    free(list);
+    free(root);
+    return rc;
+}
+
 static int measure_files(struct source *source, const struct list_params *p, const struct source_env *env, struct problem *why)
 {
     const struct measure *measure = &source->measure;
-    char *list = realpath(p->path, NULL), *root = realpath(source->root, NULL);
-    const char *const words[] = { "list", list, root, p->path_column };
     char first[PATH_MAX];
-    source->measure.n = source->n;
-    int rc =
-        measure_open(&source->measure, source->root, path_column(source)->texts, words, sizeof words / sizeof *words, env, why);
-    free(list);
-    free(root);
+    int rc = measure_columns(source, p, env, why);
+    if (rc == 0)
+        source_listed(env->progress, source->n);
     if (rc < 0 || measure->absent == 0)
         return rc;
-    list_where(source, measure->first_absent, first, sizeof first);
+    file_where(source, measure->first_absent, first, sizeof first);
     if (measure->absent == measure->n)
         return problem_about(why, "root", -1,
                              problem_set(why, -ENOENT, "none of the %llu files of %s can be read, first %.200s; check 'root'",
@@ -150,15 +187,18 @@ static size_t list_max_bytes(const struct source *source)
 
 static bool list_place(const struct source *source, uint64_t id, uint32_t part, struct source_place *place)
 {
-    if (part != 0 || source->measure.sizes[id] == FILE_ABSENT)
+    if (source->parts[part].kind != PART_ENCODED)
+        return false;
+    const uint64_t index = file_of(source, id, part);
+    if (source->measure.sizes[index] == FILE_ABSENT)
         return false;
     place->fd = -1;
     place->whole = true;
     place->offset = 0;
-    place->size = source->measure.sizes[id];
-    place->head = &source->measure.heads[id];
+    place->size = source->measure.sizes[index];
+    place->head = &source->measure.heads[index];
     place->file_mtime_ns = 0;
-    list_where(source, id, place->path, sizeof place->path);
+    file_where(source, index, place->path, sizeof place->path);
     return true;
 }
 
@@ -167,13 +207,13 @@ static int list_read(const struct source *source, uint64_t id, uint32_t part, vo
 {
     const struct column *column = source->columns;
     char path[PATH_MAX];
-    if (part == 0) {
-        list_where(source, id, path, sizeof path);
-        const uint64_t size = source->measure.sizes[id];
+    if (source->parts[part].kind == PART_ENCODED) {
+        const uint64_t index = file_of(source, id, part), size = source->measure.sizes[index];
+        file_where(source, index, path, sizeof path);
         int rc = file_read(path, size, buffer, buffer_size, why);
         if (rc == 0)
             *out = (struct sample_value){
-                .data = buffer, .size = (size_t)size, .part = &source->parts[0], .head = &source->measure.heads[id]
+                .data = buffer, .size = (size_t)size, .part = &source->parts[part], .head = &source->measure.heads[index]
             };
         return rc;
     }
@@ -187,13 +227,15 @@ static int list_read(const struct source *source, uint64_t id, uint32_t part, vo
 /* Paths as the file has them, but for a root that is written out. */
 static int list_print(const struct source *source, struct digest *digest, struct problem *why)
 {
-    const char *const *paths = path_column(source)->texts;
     const size_t root = strlen(source->root);
     (void)why;
-    for (uint64_t i = 0; i < source->n; i++) {
-        const bool below = strncmp(paths[i], source->root, root) == 0 && paths[i][root] == '/';
-        digest_text(digest, paths[i] + (below ? root + 1 : 0));
-        digest_number(digest, source->measure.sizes[i]);
+    for (uint32_t f = 0; f < source->n_files; f++) {
+        const char *const *paths = file_column(source, f)->texts;
+        for (uint64_t i = 0; i < source->n; i++) {
+            const bool below = strncmp(paths[i], source->root, root) == 0 && paths[i][root] == '/';
+            digest_text(digest, paths[i] + (below ? root + 1 : 0));
+            digest_number(digest, source->measure.sizes[f * source->n + i]);
+        }
     }
     for (const struct column *column = source->columns; column < source->columns + source->n_columns; column++)
         if (column->kind != COLUMN_PATH)

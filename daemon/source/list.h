@@ -12,7 +12,7 @@
 
 struct list_params {
     char *path, *root, *path_column;
-    struct setting_strings text_columns;
+    struct setting_strings text_columns, file_columns;
 };
 
 enum column_kind { COLUMN_PATH, COLUMN_INT, COLUMN_FLOAT, COLUMN_TEXT };
@@ -21,6 +21,7 @@ struct column {
     char *name;
     enum column_kind kind;
     uint32_t part; /* index in parts */
+    uint32_t file; /* COLUMN_PATH: its files are those of the measure from file * n on */
     union {        /* one a row */
         int64_t *ints;
         double *floats;
@@ -35,6 +36,7 @@ struct source {
     uint32_t n_columns;
     struct column columns[CSV_FIELDS];
     uint64_t n;
+    uint32_t n_files;       /* columns of paths; that of `path_column` is the first */
     struct measure measure; /* of the files */
     struct names classes;   /* of the column `label`, else of the first column of texts */
     uint32_t n_parts;

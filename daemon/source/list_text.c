@@ -8,9 +8,10 @@
 
 #include "source/list.h"
 
-#define TEXT_LIMIT         ((size_t)4 << 30)
-#define ROW_BYTES(columns) ((columns) * sizeof(int64_t) + 2 * sizeof(uint64_t)) /* its values, the file's size and head */
-#define LABEL              "label"
+#define TEXT_LIMIT ((size_t)4 << 30)
+/* Its values; of each file the size, the head and, for a while, the path. */
+#define ROW_BYTES(columns, files) ((columns) * sizeof(int64_t) + 3 * (files) * sizeof(uint64_t))
+#define LABEL                     "label"
 
 int list_no_memory(struct problem *why)
 {
@@ -55,9 +56,21 @@ static int read_header(struct source *source, const struct list_params *p, struc
                            "%s:1: a column is called '" LIST_IMAGE "', as the part that holds the file is; rename it, or give "
                            "'path_column: " LIST_IMAGE "'",
                            csv->path);
+    source->n_files = 1;
+    for (uint32_t i = 0; i < p->file_columns.n; i++) {
+        int column = find_column(source, p->file_columns.v[i]);
+        if (column < 0 || source->columns[column].kind == COLUMN_PATH)
+            return problem_about(why, "file_columns", -1,
+                                 problem_set(why, -EINVAL,
+                                             "%s:1: '%s' in 'file_columns' is %s; give other names of its first line than "
+                                             "'path_column', each once",
+                                             csv->path, p->file_columns.v[i], column < 0 ? "no column" : "taken already"));
+        source->columns[column].kind = COLUMN_PATH;
+        source->columns[column].file = source->n_files++;
+    }
     for (uint32_t i = 0; i < p->text_columns.n; i++) {
         int column = find_column(source, p->text_columns.v[i]);
-        if (column < 0 || column == path)
+        if (column < 0 || source->columns[column].kind == COLUMN_PATH)
             return problem_about(why, "text_columns", -1,
                                  problem_set(why, -EINVAL,
                                              "%s:1: no column '%s' for 'text_columns'; give names of its first line", csv->path,
@@ -126,7 +139,7 @@ static int read_rows(struct source *source, struct csv *csv, const struct source
                                csv->path, (unsigned long long)csv->start, n, source->n_columns);
         if (source->n == room) {
             room += room / 2 + 1024;
-            if (source_too_large(env->progress, source->text_size + room * ROW_BYTES(source->n_columns)))
+            if (source_too_large(env->progress, source->text_size + room * ROW_BYTES(source->n_columns, source->n_files)))
                 return problem_set(why, -ENOMEM, "the rows of %s do not fit into the %llu MiB of `daemon: memory`; raise it",
                                    csv->path, (unsigned long long)(env->progress->most_bytes >> 20));
             rc = resize(source, room, why);

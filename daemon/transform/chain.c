@@ -151,6 +151,10 @@ int chain_plan(struct chain *chain, const struct field *field, const struct row_
 {
     plan_init(&chain->plan, width, height);
     const int error = chain_draw(field, key, &chain->plan, why);
+    if (field->classes) {
+        chain->plan.filter = FILTER_NEAREST;
+        memset(chain->plan.fill, field->class_fill, sizeof chain->plan.fill);
+    }
     if (!error)
         *shrink = plan_shrink(&chain->plan, turn, *shrink);
     return error ? error : kernel_plan(chain->kernel, &chain->plan, turn, stored, why);

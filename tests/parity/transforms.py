@@ -234,20 +234,88 @@ def check_erasing(checks, picture, seed, case):
                 checks.same("random_erasing, draw and all", ours, expected, what)
 
 
+# --- masks ----------------------------------------------------------------------------------------------------------------------
+
+
+def classes(width, height, most):
+    """A map of classes without symmetry, whose edges lie anywhere."""
+    y, x = np.mgrid[:height, :width]
+    return ((x * x // 40 + y * 3 // 7 + (x * y) // 29) % (most + 1)).astype(np.uint8)
+
+
+def mask_files(place, width, height):
+    """(kind, path, classes): every kind of one channel that Pillow writes."""
+    for most, kind in ((1, "1"), (3, "P2"), (15, "P4"), (250, "P"), (255, "L")):
+        found = classes(width, height, most)
+        path = os.path.join(place, f"{kind}.png")
+        image = Image.fromarray(found * (255 if kind == "1" else 1), "L")
+        if kind == "1":
+            image.convert("1").save(path)
+        elif kind == "L":
+            image.save(path)
+        else:
+            image = Image.fromarray(found, "P")
+            image.putpalette(bytes((i * 7 + 3 * c) % 256 for i in range(256) for c in range(3)))
+            image.save(path, bits={3: 2, 15: 4, 250: 8}[most])
+        yield kind, path, found
+
+
+def check_masks(checks, picture, seed, case):
+    """Numbers of classes as they are stored, moved as Pillow's nearest neighbours, and as the picture is."""
+    width, height = picture.image.size
+    size = (37, 29)
+    recipe = (word("random_resized_crop", size=size), word("horizontal_flip"), word("vertical_flip"))
+    x, y, wide, high = draws.part(draws.Draw("random_resized_crop", seed), width, height, (0.08, 1), (0.75, 1.3333333333333333))
+    with tempfile.TemporaryDirectory() as place:
+        for kind, path, found in mask_files(place, width, height):
+            mask = Picture(picture.tool, path)
+            expected = np.asarray(Image.fromarray(found).crop((x, y, x + wide, y + high)).resize(size[::-1], Image.NEAREST))
+            expected = expected[:, ::-1] if draws.Draw("horizontal_flip", seed).unit() < 0.5 else expected
+            expected = expected[::-1] if draws.Draw("vertical_flip", seed).unit() < 0.5 else expected
+            for dtype in ("uint8", "int64"):
+                ours = mask.row(seed, word("mask"), *recipe, dtype=dtype)
+                checks.same(f"mask of kind {kind} against Pillow's nearest", ours, expected, f"{case} {dtype}")
+            # a picture of the same numbers, by the same list
+            if kind in ("P", "L"):
+                path = os.path.join(place, "image.png")
+                Image.fromarray(found).convert("RGB").save(path)
+                beside = (word("random_resized_crop", size=size, interpolation="nearest"), *recipe[1:])
+                image = Picture(picture.tool, path).row(seed, *beside)
+                checks.same("a mask and its picture, pixel by pixel", image, expected[:, :, None].repeat(3, 2), case)
+            # what is added has a class of its own, whatever colour the transform says
+            ours = mask.row(seed, word("mask", fill=200), word("random_crop", size=(height, width), padding=5, fill=9))
+            around = crop_expected(Image.fromarray(found), seed, (height, width), (5, 5, 5, 5), False, 200)
+            checks.same("mask, padded", ours, around, case)
+
+
+def reads_png(tool, place):
+    path = os.path.join(place, "one.png")
+    Image.new("L", (1, 1)).save(path)
+    try:
+        return Picture(tool, path).row(0, word("resize", size=(1, 1))) is not None
+    except ValueError:
+        return False
+
+
 def main():
     if len(sys.argv) != 3:
         print(__doc__)
         return 1
     checks = Checks()
     tool = parity.Tool(sys.argv[1])
+    done = [check_flips, check_crops, check_resizes, check_jitter, check_grayscale, check_both, check_erasing]
     with tempfile.TemporaryDirectory() as place:
+        if reads_png(tool, place):
+            done.append(check_masks)
+        else:
+            print("built without PNG: masks are missing below")
         for width, height in SIZES:
             path = os.path.join(place, f"{width}x{height}.jpg")
             pictures.encode(sys.argv[2], path, pictures.scene(width, height, 3, width), "sampling=" + pictures.SAMPLINGS["4:2:0"])
             picture = Picture(tool, path)
             for seed in range(SEEDS):
                 case = f"{width}x{height}, seed {seed}"
-                for check in (check_flips, check_crops, check_resizes, check_jitter, check_grayscale, check_both, check_erasing):
+                for check in done:
                     check(checks, picture, seed, case)
     if not colours.vision:
         print("torchvision is not installed: its lines are missing below")

@@ -2,7 +2,7 @@
 /* imagerow: pictures through the `image` decoder, their rows on stdout as they would lie in a batch; for tests/parity and for
  * people who want to see what a recipe does.
  *
- *     imagerow FILE SEED DTYPE LAYOUT WORD... where WORD is NAME[:SETTING=VALUE[/VALUE]...], `image` or a transform
+ *     imagerow FILE SEED DTYPE LAYOUT WORD... where WORD is NAME[:SETTING=VALUE[/VALUE]...], `image`, `mask` (first) or a transform
  *     imagerow cat.jpg 1 float32 chw image:orientation=yes resize:size=256:interpolation=bicubic center_crop:size=224
  *     imagerow -   the same words from stdin, a picture a line, tabs between them
  *
@@ -100,14 +100,16 @@ static int add_word(struct field *field, char *text, struct problem *why)
 
 static int make_field(struct field *field, int n, char **words, struct problem *why)
 {
-    snprintf(field->name, sizeof field->name, "image");
+    const char *decoder = n > 2 && (strcmp(words[2], "mask") == 0 || strncmp(words[2], "mask:", 5) == 0) ? "mask" : "image";
+    snprintf(field->name, sizeof field->name, "%s", decoder);
     for (uint32_t i = 0; decode_kinds[i]; i++)
-        if (strcmp(decode_kinds[i]->name, "image") == 0)
+        if (strcmp(decode_kinds[i]->name, decoder) == 0)
             field->decode = decode_kinds[i];
     if (dtype_parse(words[0], &field->dtype) < 0)
         return problem_set(why, -1, "no dtype '%s'", words[0]);
     field->layout = strcmp(words[1], "hwc") == 0 ? LAYOUT_HWC : LAYOUT_CHW;
-    char plain[] = "image";
+    char plain[8];
+    snprintf(plain, sizeof plain, "%s", decoder);
     if (add_word(field, plain, why) < 0)
         return -1;
     for (int i = 2; i < n && field->n_transforms < FIELD_TRANSFORMS; i++)

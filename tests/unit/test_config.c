@@ -301,6 +301,10 @@ static void test_dump_whole(void **state)
     static const char images[] =
         HEAD "feeds:\n  a:\n    source: { type: directory, path: p }\n    batch: 1\n    fields:\n      x:\n"
              "        decode: image\n        transforms: [%s: { %s }]\n";
+    static const char masked[] =
+        HEAD "feeds:\n  a:\n    source: { type: directory, path: p }\n    batch: 1\n"
+             "    fields: { x: { decode: mask, geometry: y }, y: { decode: image, transforms: [center_crop: "
+             "{ size: 4 }] } }\n";
     struct config *config = load_good(full);
     char *text = dump(config), line[600];
     check_rows(config_top_table + 1, text, 0, 1); /* `version` is the first line */
@@ -313,7 +317,16 @@ static void test_dump_whole(void **state)
     for (size_t i = 0; source_kinds[i]; i++)
         check_rows(source_kinds[i]->settings, text, 6, 1);
     for (size_t i = 0; decode_kinds[i]; i++)
-        check_rows(decode_kinds[i]->settings, text, 12, 1);
+        if (strcmp(decode_kinds[i]->name, "mask") != 0)
+            check_rows(decode_kinds[i]->settings, text, 12, 1);
+    free(text);
+    config_destroy(config);
+    config = load_good(masked);
+    text = dump(config);
+    for (size_t i = 0; decode_kinds[i]; i++)
+        if (strcmp(decode_kinds[i]->name, "mask") == 0)
+            check_rows(decode_kinds[i]->settings, text, 12, 1);
+    assert_non_null(strstr(text, "        transforms: [] # default\n        geometry: \"y\" # t.yaml:6\n"));
     free(text);
     config_destroy(config);
     for (size_t i = 0; transform_kinds[i]; i++) {

@@ -216,6 +216,82 @@ static void run_faults(const void *arg)
     compare(modes, sizeof(modes) / sizeof(modes[0]));
 }
 
+/* ---- shards --------------------------------------------------------------------------------------------------------- */
+
+#define MEMBERS 64u
+
+static void run(const char *command)
+{
+    CHECK(system(command) == 0, "%s has failed", command);
+}
+
+static void make_shard(void)
+{
+    char path[128], bytes[BYTES];
+    FILE *member;
+
+    snprintf(folder, sizeof(folder), "/tmp/pfeed-cold-XXXXXX");
+    CHECK(mkdtemp(folder), "cannot make %s: %s", folder, strerror(errno));
+    for (uint32_t i = 0; i < MEMBERS; i++) {
+        for (uint32_t at = 0; at < BYTES; at++)
+            bytes[at] = (char)slowfs_byte(i, at);
+        snprintf(path, sizeof(path), "%s/s%03u.bin", folder, i);
+        member = fopen(path, "we");
+        CHECK(member && fwrite(bytes, 1, BYTES, member) == BYTES && fclose(member) == 0, "cannot write %s", path);
+    }
+    snprintf(path, sizeof(path), "cd %s && tar cf all.tar *.bin && touch -d 2020-02-02 all.tar", folder);
+    run(path);
+}
+
+/* An epoch of the shard, then one of the shard after it has changed, of which no row may be given out. */
+static struct history *run_shard(const char *ahead, bool threads)
+{
+    struct history *history = history_create(MEMBERS / BATCH, MEMBERS), *changed = history_create(MEMBERS / BATCH, MEMBERS);
+    struct plan plan = { .feed = "shard", .epochs = 1, .history = history };
+    char yaml[1024], touch[128];
+    struct pf_row_feed row;
+
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: %u, memory: 64MiB, read_ahead: %s }\nfeeds:\n  shard:\n"
+             "    source: { type: tar, path: %s/all.tar }\n    batch: %u\n    slots: 4\n    on_error: mask\n    max_errors: 1\n"
+             "    fields: { x: { from: bin, decode: raw, dtype: uint8, shape: [%u] } }\n",
+             WORKERS, ahead, folder, BATCH, BYTES);
+    daemon_prepare = threads ? refuse_uring : NULL;
+    plan.daemon = pfeedd = &daemons[n_daemons++];
+    daemon_start(pfeedd, yaml);
+    trainer_wait(trainer_start("shard", train, &plan));
+    history_check(history, ahead, 1, MEMBERS / BATCH);
+    row = feed_now(pfeedd, "shard"); /* where files do not wait, workers may be ahead of whoever reads ahead */
+    note("read_ahead %s: %llu were read ahead", ahead, (unsigned long long)(row.reads_ahead + row.reads_awaited));
+    CHECK(row.rows_masked == 0, "%llu rows are masked", (unsigned long long)row.rows_masked);
+    snprintf(touch, sizeof(touch), "touch -d 2021-02-02 %s/all.tar", folder);
+    run(touch);
+    plan.history = changed;
+    trainer_wait(trainer_start("changed", train, &plan));
+    history_destroy(changed);
+    row = feed_now(pfeedd, "shard");
+    CHECK(row.rows_masked == MEMBERS, "%llu rows of a shard that has changed are masked", (unsigned long long)row.rows_masked);
+    daemon_stop(pfeedd);
+    snprintf(touch, sizeof(touch), "touch -d 2020-02-02 %s/all.tar", folder);
+    run(touch);
+    return history;
+}
+
+static void run_shards(const void *arg)
+{
+    struct history *first, *other;
+
+    make_shard();
+    first = run_shard("0", false);
+    for (int threads = 0; threads < 2; threads++) {
+        other = run_shard("12", threads);
+        history_same(other, threads ? "by threads" : "by io_uring", first);
+        history_destroy(other);
+    }
+    history_destroy(first);
+    remove_folder(folder);
+}
+
 /* ---- refused -------------------------------------------------------------------------------------------------------- */
 
 static void run_refused(const void *arg)
@@ -341,6 +417,7 @@ static void run_hung(const void *arg)
     history_destroy(run_epochs("fine", 1, (FILES - HUNG) / BATCH)); /* so that both are known to be read ahead */
     trainer = trainer_start("hung", train, &plan);
     UNTIL(slowfs_now(slow) >= 12 + WORKERS); /* three quarters of 16, and what workers have begun */
+    CHECK(slowfs_now(slow) <= 12 + WORKERS + 1, "%llu reads hang", (unsigned long long)slowfs_now(slow)); /* a spare one */
     history_destroy(run_epochs("fine", 3, (FILES - HUNG) / BATCH));
     UNTIL(*feed_now(pfeedd, "hung").reading)
     {
@@ -435,6 +512,7 @@ int main(int argc, char **argv)
         { "depth by threads", run_depth, &yes },
         { "the same bytes", run_bytes, NULL },
         { "the same bytes of reads that fail", run_faults, NULL },
+        { "the same bytes of shards", run_shards, NULL },
         { "refused", run_refused, NULL },
         { "rises by io_uring", run_rises, &no },
         { "rises by threads", run_rises, &yes },

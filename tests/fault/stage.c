@@ -25,7 +25,7 @@ const char *const stage_feeds[STAGE_FEEDS] = { "pictures", "numbers", "listed", 
 
 /* `group` without (...): where memory fails for one, the C library's regcomp frees something twice (glibc 2.36). */
 static const char yaml[] = "version: 1\n"
-                           "daemon: { workers: 1, memory: 64MiB, shm: %s }\n"
+                           "daemon: { workers: 1, memory: 64MiB, shm: %s, read_ahead: 3 }\n"
                            "feeds:\n"
                            "  pictures:\n"
                            "    source: { type: directory, path: %s/pictures }\n"

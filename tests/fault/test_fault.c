@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "harness.h"
+#include "machine.h"
 #include "stage.h"
 
 #define SECONDS_DEFAULT 75 /* the sum of all shares */
@@ -86,6 +87,8 @@ static const char *read_output(void)
     return output;
 }
 
+static const struct denial no_uring = { .call = SYS_io_uring_setup, .error = EPERM };
+
 static _Noreturn void become(const char *program, const char *const *arguments, bool harmed, pid_t parent)
 {
     int to = open(stage.output, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600), from = open("/dev/null", O_RDONLY);
@@ -106,8 +109,10 @@ static _Noreturn void become(const char *program, const char *const *arguments, 
     setenv(FAULT_ENV, stage.page_path, 1);
     unsetenv("NOTIFY_SOCKET");
     unsetenv("LISTEN_FDS");
-    if (harmed)
+    if (harmed) {
         setenv("LD_PRELOAD", getenv("PFEED_FAULT_LIBRARY"), 1);
+        machine_deny(&no_uring, 1); /* its reads would not be calls that can be made to fail: threads read ahead */
+    }
     execv(program, (char *const *)arguments);
     fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
     _exit(127);

@@ -57,6 +57,25 @@ static void test_directory(void **state)
     close_source(&o);
 }
 
+/* What is listed unless told otherwise is what decode: image reads. */
+static void test_directory_formats(void **state)
+{
+    (void)state;
+    struct opened o;
+    assert_int_equal(mkdir("f", 0700), 0);
+    make_file("f/a.Png");
+    make_file("f/b.jpeg");
+    make_file("f/c.gif");
+    OPEN(&o, &source_directory, NULL, { "path", "f" });
+#ifdef HAVE_PNG
+    assert_int_equal(o.ops->count(o.source), 2);
+    expect_sample(&o, 0, "f/a.Png");
+#else
+    assert_int_equal(o.ops->count(o.source), 1);
+#endif
+    close_source(&o);
+}
+
 static void test_directory_classes(void **state)
 {
     (void)state;
@@ -481,10 +500,19 @@ static void test_synthetic(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_directory),      TEST(test_directory_classes), TEST(test_directory_links),
-        TEST(test_directory_flat), TEST(test_directory_changed), TEST(test_list),
-        TEST(test_list_classes),   TEST(test_list_broken),       TEST(test_tokens),
-        TEST(test_tokens_broken),  TEST(test_synthetic_floats),  TEST(test_synthetic),
+        TEST(test_directory),
+        TEST(test_directory_formats),
+        TEST(test_directory_classes),
+        TEST(test_directory_links),
+        TEST(test_directory_flat),
+        TEST(test_directory_changed),
+        TEST(test_list),
+        TEST(test_list_classes),
+        TEST(test_list_broken),
+        TEST(test_tokens),
+        TEST(test_tokens_broken),
+        TEST(test_synthetic_floats),
+        TEST(test_synthetic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

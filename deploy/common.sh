@@ -12,7 +12,7 @@ build_packages="gcc g++ libc6-dev meson ninja-build pkg-config python3 libyaml-d
 libsystemd-dev liburing-dev libcmocka-dev libxxhash-dev libyajl-dev"
 # shellcheck disable=SC2034
 test_packages="clang faketime python3-pil python3-numpy python3-yaml util-linux groff-base man-db systemd
-libseccomp2 libfuse3-dev spin libc6-dbg gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+libseccomp2 libarchive-tools libfuse3-dev spin libc6-dbg gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then

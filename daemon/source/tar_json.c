@@ -235,7 +235,6 @@ static int enter(struct json *json, bool list)
         json->counts[++json->inside] = 0;
     } else if (on_way) {
         json->good = json->depth;
-        json->key_good = false;
         json->open[json->depth].list = list;
         json->open[json->depth].next = 0;
     }
@@ -254,8 +253,6 @@ static int leave_list(void *context)
         json->good--;
     }
     json->depth--;
-    if (json->good == json->depth)
-        json->key_good = false;
     return 1;
 }
 

@@ -15,6 +15,8 @@
 #define THREADS 4u
 #define ROUNDS  20000u
 #define LARGEST 700u
+#define FACTOR  256u /* to take a while to copy */
+#define FEW     60u
 #define WHOLE   (SAMPLES * (64u + LARGEST + 64u) + 64u) /* room for every sample */
 
 static struct {
@@ -22,28 +24,32 @@ static struct {
     struct store_index index;
     uint32_t added[SAMPLES]; /* atomic */
     bool drops;
+    uint64_t factor; /* of sizes */
+    pthread_barrier_t all;
 } here;
 
 /* A sample's bytes: as many as its number says, and of a value that every generation of it changes. */
 static uint64_t size_of(uint64_t id)
 {
-    return id * 7 % LARGEST + 1;
+    return (id * 7 % LARGEST + 1) * here.factor;
 }
 
 static void check_entry(const struct store_entry *entry, uint64_t id)
 {
     const uint8_t *bytes = store_entry_bytes(entry);
+    uint8_t wrong = 0;
 
     assert_int_equal(entry->size, size_of(id));
     assert_int_equal(entry->cost_ns, id + 1);
     for (uint64_t i = 0; i < entry->size; i++)
-        assert_int_equal(bytes[i], (uint8_t)(entry->stamp * 31 + i));
+        wrong |= bytes[i] ^ (uint8_t)(entry->stamp * 31 + i);
+    assert_int_equal(wrong, 0);
 }
 
 static void add(uint64_t id, uint64_t stamp)
 {
     const struct store_entry entry = { .size = size_of(id), .stamp = stamp, .cost_ns = id + 1 };
-    uint8_t bytes[LARGEST];
+    uint8_t bytes[LARGEST * FACTOR];
 
     for (uint64_t i = 0; i < entry.size; i++)
         bytes[i] = (uint8_t)(stamp * 31 + i);
@@ -81,6 +87,7 @@ static void run(uint64_t size, bool drops)
 
     memset(&here, 0, sizeof(here));
     here.drops = drops;
+    here.factor = 1;
     assert_int_equal(store_init(&here.store, size), 0);
     assert_int_equal(store_index_init(&here.index, SAMPLES), 0);
     for (uintptr_t t = 0; t < THREADS; t++)
@@ -118,6 +125,43 @@ static void each_once(void **state)
     assert_int_equal(here.store.entries, SAMPLES);
     assert_int_equal(here.store.used, bytes);
     assert_int_equal(here.store.lost, 0);
+    end();
+}
+
+/* All threads at the same sample, each time as one begins to copy it. */
+static void *work_together(void *argument)
+{
+    for (uint64_t id = 0; id < FEW; id++) {
+        pthread_barrier_wait(&here.all);
+        for (unsigned n = 0; n < 100; n++) {
+            const struct store_entry *entry = store_find(&here.store, &here.index, FEW - id);
+
+            if (entry)
+                check_entry(entry, FEW - id);
+            else
+                add(FEW - id, (uintptr_t)argument);
+        }
+    }
+    return NULL;
+}
+
+static void together(void **state)
+{
+    pthread_t threads[THREADS];
+
+    (void)state;
+    memset(&here, 0, sizeof(here));
+    here.factor = FACTOR;
+    assert_int_equal(pthread_barrier_init(&here.all, NULL, THREADS), 0);
+    assert_int_equal(store_init(&here.store, THREADS * FEW * (LARGEST * FACTOR + 128)), 0);
+    assert_int_equal(store_index_init(&here.index, SAMPLES), 0);
+    for (uintptr_t t = 0; t < THREADS; t++)
+        assert_int_equal(pthread_create(&threads[t], NULL, work_together, (void *)t), 0);
+    for (unsigned t = 0; t < THREADS; t++)
+        pthread_join(threads[t], NULL);
+    for (uint64_t id = 1; id <= FEW; id++)
+        assert_int_equal(here.added[id], 1);
+    pthread_barrier_destroy(&here.all);
     end();
 }
 
@@ -159,8 +203,8 @@ static void sizes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(each_once), cmocka_unit_test(too_small), cmocka_unit_test(given_up),
-                                        cmocka_unit_test(sizes) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(each_once), cmocka_unit_test(together), cmocka_unit_test(too_small),
+                                        cmocka_unit_test(given_up), cmocka_unit_test(sizes) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

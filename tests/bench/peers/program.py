@@ -67,7 +67,7 @@ class Program:
     def reason(self):
         self.errors.seek(0)
         lines = [line.strip() for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
+        return lines[-1][:300] if lines else f"it ended without a word, status {self.process.poll()}"
 
     def line(self, limit_s):
         """The next one."""
@@ -98,6 +98,7 @@ class Program:
         try:
             os.write(self.process.stdin.fileno(), b"\n")
         except OSError:
+            self.process.wait()
             raise Failed(self.reason()) from None
         answer = json.loads(self.line(limit_s))
         own = answer.get("cpu_s", 0)

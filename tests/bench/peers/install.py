@@ -131,7 +131,7 @@ def ffcv(folder):
                 "LDFLAGS": f"-Wl,--disable-new-dtags,-rpath,{library_folder(sysroot)}",
             }
         call(python, "-m", "pip", "install", "-q", *FFCV_NEEDS)
-        call(python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-cache-dir", *FFCV, env=env)
+        call(python, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-cache-dir", "--force-reinstall", *FFCV, env=env)
         call(python, "-c", "import ffcv")
 
     once(folder, "ffcv", FFCV + FFCV_NEEDS, install)

@@ -67,6 +67,13 @@ uint64_t all_bytes(void)
     return bytes;
 }
 
+void settle(void)
+{
+    const int64_t until_ns = now_ns() + 2200 * MS;
+
+    UNTIL(now_ns() > until_ns);
+}
+
 void make_pictures(void)
 {
     int when = 0;
@@ -75,6 +82,7 @@ void make_pictures(void)
     CHECK(mkdtemp(folder), "cannot make a folder");
     images_make(folder, PICTURES, 3);
     each_picture(age, &when);
+    settle();
 }
 
 void first_picture(const char *path, void *data)

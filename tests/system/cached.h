@@ -19,6 +19,8 @@ void each_picture(void (*call)(const char *path, void *data), void *data);
 void first_picture(const char *path, void *data); /* into char[PATH], of zeros first */
 /* Written to the disk, and last changed 10^9 s and *(int *)data after 1970. */
 void age(const char *path, void *data);
+/* Files that change now, in whatever way, are older than what is kept with care: two seconds. */
+void settle(void);
 uint64_t all_bytes(void); /* a little more than the pictures would take in a cache */
 
 /* cache: what stands behind `cache:`; more: further lines of the feed. To be freed. */

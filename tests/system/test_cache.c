@@ -18,7 +18,14 @@
 
 /* ---- encoded -------------------------------------------------------------------------------------------------------- */
 
-/* Of a cache of so many bytes, after three epochs by one worker: the hit rate is the share that fits. */
+/* An epoch that fills the cache alone: otherwise a sample could be asked for again while it is still on its way. Then three more. */
+static struct history *fill_and_run(void)
+{
+    history_destroy(run_epochs("pictures", 1));
+    return run_epochs("pictures", 3);
+}
+
+/* Of a cache of so many bytes: the hit rate is the share that fits. */
 static void check_share(uint64_t bytes, bool all, const struct history *same)
 {
     char cache[64];
@@ -28,7 +35,7 @@ static void check_share(uint64_t bytes, bool all, const struct history *same)
 
     snprintf(cache, sizeof(cache), "{ encoded: %llu }", (unsigned long long)bytes);
     start_cached(1, cache, "");
-    history = run_epochs("pictures", 3);
+    history = fill_and_run();
     history_same(history, cache, same);
     row = the_cache("pictures");
     stat_feed(pfeedd, "pictures", &feed);
@@ -39,13 +46,13 @@ static void check_share(uint64_t bytes, bool all, const struct history *same)
           (unsigned long long)row.samples, (unsigned long long)row.used_bytes, (unsigned long long)row.size_bytes);
     CHECK(all ? row.entries == PICTURES : row.entries > PICTURES / 4 && row.entries < PICTURES, "%llu samples are kept",
           (unsigned long long)row.entries);
-    CHECK(row.hits == 2 * row.entries && row.hits + row.misses == 3 * PICTURES, "%llu hits, %llu misses",
+    CHECK(row.hits == 3 * row.entries && row.hits + row.misses == 4 * PICTURES, "%llu hits, %llu misses",
           (unsigned long long)row.hits, (unsigned long long)row.misses);
     CHECK(row.share_ppm == (row.entries * 1000000 + PICTURES / 2) / PICTURES, "share %llu", (unsigned long long)row.share_ppm);
     CHECK(row.saved_ns > 0, "nothing was saved");
     CHECK(row.stale == 0 && row.lost_bytes == 0, "%llu stale", (unsigned long long)row.stale);
     /* What was kept was not read again. */
-    CHECK(feed.read_bytes < 3 * all_bytes() - (all ? 2 * (all_bytes() - 128 * PICTURES) : 0), "%llu bytes read",
+    CHECK(feed.read_bytes < 4 * all_bytes() - (all ? 3 * (all_bytes() - 128 * PICTURES) : 0), "%llu bytes read",
           (unsigned long long)feed.read_bytes);
     daemon_stop(pfeedd++);
     history_destroy(history);
@@ -72,23 +79,23 @@ static void run_share(const void *arg)
 
 /* ---- decoded -------------------------------------------------------------------------------------------------------- */
 
-/* Three epochs with that cache. */
-static struct history *run_decoded_with(const char *cache, uint64_t hits, uint64_t entries)
+/* Three epochs with that cache, when it has been filled. */
+static struct history *run_decoded_with(const char *cache, uint64_t entries)
 {
     struct history *history;
     struct pf_row_cache row;
 
     start_cached(1, cache, "");
-    history = run_epochs("pictures", 3);
+    history = fill_and_run();
     row = the_cache("pictures");
     note("%s: %llu of %llu kept, %llu hits, %llu misses, %llu bytes used, %.3f ms saved", cache, (unsigned long long)row.entries,
          (unsigned long long)row.samples, (unsigned long long)row.hits, (unsigned long long)row.misses,
          (unsigned long long)row.used_bytes, (double)row.saved_ns / 1e6);
     CHECK(strcmp(row.kind, "decoded") == 0 && row.used_bytes <= row.size_bytes, "%s: %llu of %llu bytes", row.kind,
           (unsigned long long)row.used_bytes, (unsigned long long)row.size_bytes);
-    CHECK(row.hits == 2 * row.entries && row.hits + row.misses == 3 * PICTURES, "%llu hits, %llu misses",
+    CHECK(row.hits == 3 * row.entries && row.hits + row.misses == 4 * PICTURES, "%llu hits, %llu misses",
           (unsigned long long)row.hits, (unsigned long long)row.misses);
-    CHECK(!entries || (row.entries == entries && row.hits == hits), "%llu entries", (unsigned long long)row.entries);
+    CHECK(!entries || row.entries == entries, "%llu entries", (unsigned long long)row.entries);
     daemon_stop(pfeedd++);
     return history;
 }
@@ -103,8 +110,8 @@ static void run_decoded(const void *arg)
 
     (void)arg;
     make_pictures();
-    full = run_decoded_with("{ decoded: { size: 64MiB, side: 64 } }", 2 * PICTURES, PICTURES);
-    small = run_decoded_with("{ decoded: { size: 1MiB, side: 64 } }", 0, 0);
+    full = run_decoded_with("{ decoded: { size: 64MiB, side: 64 } }", PICTURES);
+    small = run_decoded_with("{ decoded: { size: 1MiB, side: 64 } }", 0);
     history_same(small, "a cache that is too small", full);
     start_cached(2, "{ decoded: { size: 1MiB, side: 64 }, encoded: 64MiB }", "");
     stat_feed(pfeedd, "pictures", &reduced);
@@ -299,6 +306,7 @@ static void run_changed(const void *arg)
     CHECK(stat(path, &st) == 0, "%s: %s", path, strerror(errno));
     repaint(path);
     age(path, &when);
+    settle();
     after = run_epochs("pictures", 2);
     row = the_cache("pictures");
     for (uint64_t i = 0; i < before->n_rows; i++) {
@@ -335,6 +343,7 @@ static void run_bad(const void *arg)
     CHECK(fd >= 0 && pwrite(fd, "no JPEG", 7, 0) == 7, "%s: %s", path, strerror(errno));
     close(fd);
     age(path, &(int){ 0 });
+    settle();
     start_cached(1, "{ encoded: 64MiB }", "    on_error: mask\n    max_errors: 1\n");
     history_destroy(run_epochs("pictures", 2));
     row = the_cache("pictures");
@@ -345,6 +354,7 @@ static void run_bad(const void *arg)
     images_make(folder, PICTURES, 3);
     each_picture(age, &(int){ 0 });
     age(path, &now);
+    settle();
     start_cached(1, "{ encoded: 64MiB }", "");
     history_destroy(run_epochs("pictures", 2));
     CHECK(the_cache("pictures").entries == PICTURES - 1, "%llu are kept", (unsigned long long)the_cache("pictures").entries);

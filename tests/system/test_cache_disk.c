@@ -274,6 +274,7 @@ static void run_changed(const void *arg)
     daemon_stop(pfeedd++);
     each_picture(first_picture, path);
     age(path, &when);
+    settle();
     start_cached(1, disk_cache(64, "64MiB"), "");
     row = run_once();
     EXPECT(row, PICTURES, PICTURES - 1);

@@ -278,7 +278,7 @@ static void print_inside(struct daemon *daemon)
     static struct pf_row_consumer consumers[64];
     static struct pf_row_slot slots[64];
     static struct pf_row_feed feeds[64];
-    struct pf_row_daemon row;
+    struct pf_row_daemon row = { 0 };
     size_t n;
 
     stat_daemon(daemon, &row);

@@ -91,7 +91,7 @@ static const struct bad {
     { "bad-folder.jpg", "is not a file any more", true },
     { "bad-grown.jpg", "and had", true },
     { "bad-huge.jpg", "30000 x 30000 pixels, but max_pixels is", false },
-    { "bad-text.JPEG", "not a JPEG but text", false },
+    { "bad-text.JPEG", "but text; only JPEG", false },
     { "bad-unreadable.jpg", "Permission denied", false },
     { "bad-vanished.jpg", "No such file or directory", true },
 };

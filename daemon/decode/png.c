@@ -155,6 +155,8 @@ static int read_whole(struct png_reader *reader)
 {
     struct spng_row_info row;
     int error = (reader->whole = take(reader->pitch * reader->head.height)) ? 0 : SPNG_EMEM;
+    if (!error && !reader->pixel) /* pixels of less than a byte are put in by `or` */
+        memset(reader->whole, 0, reader->pitch * reader->head.height);
     while (!error && !(error = spng_get_row_info(reader->png, &row)))
         error = spng_decode_row(reader->png, reader->whole + row.row_num * reader->pitch, reader->pitch);
     return error == SPNG_EOI ? 0 : error;

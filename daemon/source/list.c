@@ -92,7 +92,7 @@ static int measure_columns(struct source *source, const struct list_params *p, c
     source->measure.n = source->n * source->n_files;
     const char **paths = calloc(source->measure.n ? source->measure.n : 1, sizeof *paths);
     int rc = paths ? 0 : list_no_memory(why);
-    for (uint32_t f = 0; f < source->n_files && rc == 0; f++)
+    for (uint32_t f = 0; f < source->n_files && rc == 0 && source->n > 0; f++)
         memcpy(paths + f * source->n, file_column(source, f)->texts, source->n * sizeof *paths);
     if (rc == 0)
         rc = measure_open(&source->measure, source->root, paths, words, 4 + p->file_columns.n, env, why);

@@ -169,10 +169,11 @@ static int collect_classes(const struct source *source, const struct column *col
                            struct names *out, struct problem *why)
 {
     uint64_t n = 0;
-    const char **texts = calloc(source->n, sizeof *texts);
+    const char **texts = calloc(source->n ? source->n : 1, sizeof *texts);
     if (!texts)
         return list_no_memory(why);
-    memcpy(texts, column->texts, source->n * sizeof *texts);
+    if (source->n > 0)
+        memcpy(texts, column->texts, source->n * sizeof *texts);
     int rc = file_sort(texts, source->n, sizeof *texts, compare_texts, NULL, env->progress);
     for (uint64_t i = 0; i < source->n && rc == 0; i++)
         if (i == 0 || strcmp(texts[n - 1], texts[i]) != 0)

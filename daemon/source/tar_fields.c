@@ -17,7 +17,7 @@ static enum tar_value value_of(const char *extension)
     } kinds[] = {
         { "cls", TAR_NUMBER },      { "cls2", TAR_NUMBER },  { "index", TAR_NUMBER }, { "inx", TAR_NUMBER },
         { "id", TAR_NUMBER },       { "count", TAR_NUMBER }, { "txt", TAR_TEXT },     { "text", TAR_TEXT },
-        { "transcript", TAR_TEXT }, { "json", TAR_JSON },
+        { "transcript", TAR_TEXT }, { "json", TAR_JSON },    { "jsn", TAR_JSON },
     };
     const char *dot = strrchr(extension, '.'), *last = dot ? dot + 1 : extension;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)

@@ -215,7 +215,7 @@ static bool shard_is_sound(const struct tar_index *index, uint64_t number)
     }
     for (uint64_t i = shard->members; i < members; i++) {
         const struct tar_part *part = &index->members[i];
-        if (!texts_hold(&index->texts, part->extension) ||
+        if (!texts_hold(&index->texts, part->extension) || part->state > TAR_IS_HUGE ||
             (part->state == TAR_WHOLE && (uint64_t)part->block * TAR_BLOCK + part->size > shard->size))
             return false;
     }

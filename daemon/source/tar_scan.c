@@ -32,25 +32,25 @@ static int refuse_compressed(const struct scan *scan, int fd)
 {
     static const struct {
         const char *magic;
-        size_t size;
+        size_t at, size;
         const char *what, *hint;
     } kinds[] = {
-        { "\x1f\x8b", 2, "compressed by gzip", "unpack it: gunzip" },
-        { "\x28\xb5\x2f\xfd", 4, "compressed by zstd", "unpack it: unzstd" },
-        { "BZh", 3, "compressed by bzip2", "unpack it: bunzip2" },
+        { "\x1f\x8b", 0, 2, "compressed by gzip", "unpack it: gunzip" },
+        { "\x28\xb5\x2f\xfd", 0, 4, "compressed by zstd", "unpack it: unzstd" },
+        { "1AY&SY", 4, 6, "compressed by bzip2", "unpack it: bunzip2" }, /* behind "BZh9", which may be a name */
         { "\xfd"
           "7zXZ\0",
-          6, "compressed by xz", "unpack it: unxz" },
-        { "\x04\x22\x4d\x18", 4, "compressed by lz4", "unpack it: unlz4" },
-        { "PK\3\4", 4, "a zip file, not a tar", "unpack it, and make a tar: unzip" },
-        { "7z\xbc\xaf\x27\x1c", 6, "a 7z file, not a tar", "unpack it, and make a tar: 7z x" },
+          0, 6, "compressed by xz", "unpack it: unxz" },
+        { "\x04\x22\x4d\x18", 0, 4, "compressed by lz4", "unpack it: unlz4" },
+        { "PK\3\4", 0, 4, "a zip file, not a tar", "unpack it, and make a tar: unzip" },
+        { "7z\xbc\xaf\x27\x1c", 0, 6, "a 7z file, not a tar", "unpack it, and make a tar: 7z x" },
     };
-    char head[8] = "";
+    char head[16] = "";
     const ssize_t got = pread(fd, head, sizeof head, 0);
     if (got < 0)
         return problem_set(scan->why, -errno, "cannot read %s: %s", scan->path, strerror(errno));
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if ((size_t)got >= kinds[i].size && memcmp(head, kinds[i].magic, kinds[i].size) == 0)
+        if ((size_t)got >= kinds[i].at + kinds[i].size && memcmp(head + kinds[i].at, kinds[i].magic, kinds[i].size) == 0)
             return problem_set(scan->why, -EINVAL,
                                "%s is %s; pfeed reads samples in any order, which needs a plain tar; %s %s (photographs take no "
                                "more room so)",

@@ -91,12 +91,13 @@ static int pixels_create(struct chain *chain, const struct field *field)
     const size_t bytes = pixels_bytes(field, &chain->shape), plane = (size_t)chain->shape.width * (size_t)chain->shape.height;
     uint8_t *memory = aligned_alloc(64, bytes);
     chain->tables = malloc(tables_bytes(&chain->shape));
+    chain->pixels.plane[0] = memory; /* chain_destroy's */
+    if (!memory || !chain->tables)
+        return -ENOMEM;
     chain->pixels = (struct pixels){ .plane = { memory, memory + plane, memory + 2 * plane },
                                      .spare = bytes >= 6 * plane ? memory + 3 * plane : NULL,
                                      .width = chain->shape.width,
                                      .height = chain->shape.height };
-    if (!memory || !chain->tables)
-        return -ENOMEM;
     memset(memory, 0, bytes);
     return 0;
 }

@@ -175,9 +175,15 @@ class Sandbox:
         self.stop_s = int(value.rstrip("s"))
 
     def LimitNOFILE(self, value):
+        self.limit(resource.RLIMIT_NOFILE, int(value))
+
+    def LimitMEMLOCK(self, value):
+        self.limit(resource.RLIMIT_MEMLOCK, int(value.removesuffix("M")) << 20)
+
+    def limit(self, which, value):
         def work():
             try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (int(value), int(value)))
+                resource.setrlimit(which, (value, value))
             except ValueError:  # a container's root may not raise its own; then what there is must do
                 pass
         self.early.append(work)

@@ -138,11 +138,11 @@ class Decoder:
         self.path = os.path.join(folder, "picture.png")
         self.process = subprocess.Popen([imagerow, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def row(self, data, width, height, words=""):
+    def row(self, data, width, height, words="", decode="image"):
         """What comes out, and the crop that it is; or the sentence."""
         with open(self.path, "wb") as file:
             file.write(data)
-        image = "image" + "".join(f":{word}" for word in words.split())
+        image = decode + "".join(f":{word}" for word in words.split())
         line = "\t".join((self.path, "1", "uint8", "hwc", image, f"center_crop:size={height}/{width}"))
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
@@ -152,7 +152,7 @@ class Decoder:
         if answer.startswith("error "):
             return answer[6:], None
         fields = answer.split()
-        pixels = np.frombuffer(self.process.stdout.read(int(fields[1])), np.uint8).reshape(height, width, 3)
+        pixels = np.frombuffer(self.process.stdout.read(int(fields[1])), np.uint8).reshape(height, width, -1)
         return pixels, [int(n) for n in fields[fields.index("crop") + 1:][:4]]
 
 
@@ -183,6 +183,21 @@ def every_kind(decoder):
                                 return wrong
                             count += 1
     print(f"{count} crops of every kind")
+    return None
+
+
+def every_mask(decoder):
+    """Classes as they are stored; one after the other, as what one leaves behind must not be seen in the next."""
+    count = 0
+    for kind, depth in [(kind, depth) for kind in (GREY, PALETTE) for depth in (1, 2, 4, 8)] * 2:
+        for interlaced in (0, 1):
+            for width, height in SIZES:
+                png = Png(kind, depth, interlaced, False, width, height)
+                got, crop = decoder.row(png.bytes(), width, height, decode="mask")
+                if crop is None or (got != png.samples).any():
+                    return f"{png.name} as a mask: {got if crop is None else 'other classes'}"
+                count += 1
+    print(f"{count} masks")
     return None
 
 
@@ -255,7 +270,7 @@ def other_things(decoder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         decoder = Decoder(sys.argv[1], folder)
-        wrong = every_kind(decoder)
+        wrong = every_kind(decoder) or every_mask(decoder)
         wrongs = [wrong] if wrong else [wrong for test in (broken_ones, other_things) for wrong in test(decoder) if wrong]
         for wrong in wrongs:
             print(wrong, file=sys.stderr)

@@ -117,7 +117,7 @@ static enum filter reduce_filter(const struct field *field)
     static const struct row_key key;
     struct problem why;
     struct plan plan;
-    plan_init(&plan, 1024, 1024);
+    plan_init(&plan, PICTURE_SIDE, PICTURE_SIDE);
     if (field->classes)
         return FILTER_NEAREST;
     return chain_draw(field, &key, &plan, &why) == 0 && plan.filter == FILTER_NEAREST ? FILTER_NEAREST : FILTER_BILINEAR;

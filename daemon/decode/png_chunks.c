@@ -22,7 +22,8 @@ static size_t chunk_size(const uint8_t *data, size_t size, size_t at)
     return whole <= rest ? (size_t)whole : 0;
 }
 
-/* The next chunk that is wanted, from `at` on: 0 at the end, and where it is not as it was written. */
+/* The next chunk that is wanted, from `at` on: 0 at the end, and where one is not as it was written: also one that is not wanted, as
+ * it may have been tRNS. */
 static size_t next_chunk(struct png_chunks *chunks)
 {
     size_t size;
@@ -30,8 +31,10 @@ static size_t next_chunk(struct png_chunks *chunks)
         return HEAD;
     while ((size = chunk_size(chunks->data, chunks->size, chunks->at))) {
         const uint8_t *type = chunks->data + chunks->at + 4;
+        if (crc32_z(0, type, size - HEAD) != get32(type + size - HEAD))
+            return 0;
         if (!(type[0] & 32) || memcmp(type, "tRNS", 4) == 0)
-            return crc32_z(0, type, size - HEAD) == get32(type + size - HEAD) ? size : 0;
+            return size;
         chunks->at += size;
     }
     return 0;

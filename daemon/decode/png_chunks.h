@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A PNG as a row of chunks: the file without those that no pixel depends on (text, profiles: any that is not critical, but
  * tRNS), so that libspng neither inflates nor keeps them; and which way up EXIF says that it is. Used by decode/png.c, on
- * workers. A chunk's checksum is looked at before anything of it is used, so that no row comes from a damaged one, wherever the
- * crop ends; those of chunks that are left out are not. */
+ * workers. Each chunk's checksum is looked at before anything of it is used, so that no row comes from a damaged one, wherever the
+ * crop ends; also of those that are left out. */
 #ifndef PFEED_DECODE_PNG_CHUNKS_H
 #define PFEED_DECODE_PNG_CHUNKS_H
 

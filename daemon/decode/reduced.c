@@ -33,7 +33,8 @@ static int reduced_open(void *reader, const struct picture_file *file, struct pi
 {
     struct reduced_reader *reduced = reader;
     const struct head *kept = file->data;
-    if (file->size < sizeof *kept || (size_t)kept->width * kept->height * 3 != file->size - sizeof *kept)
+    if (file->size < sizeof *kept || kept->width == 0 || kept->height == 0 || kept->orientation < 1 || kept->orientation > 8 ||
+        (size_t)kept->width * kept->height * 3 != file->size - sizeof *kept)
         return problem_set(why, -EBADMSG, "a cached picture is damaged");
     *reduced = (struct reduced_reader){
         .next = (const uint8_t *)(kept + 1), .width = kept->width, .height = kept->height, .bytes = (size_t)kept->width * 3

@@ -3,16 +3,12 @@
 #include "cache/caches.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "cache/disk.h"
-#include "decode/decode.h"
-#include "source/digest.h"
-
-#define REDUCED_VERSION 1 /* another where the pictures of a decoder become others */
+#include "cache/identity.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list, and of all in it but what workers change */
 static struct cache *all;
@@ -26,27 +22,6 @@ const char *cache_kind_name(enum cache_kind kind)
 
 /* ---- what a feed asks for ------------------------------------------------------------------------------------------- */
 
-/* Each sample's number and place: what is kept by the one is then of the other. That a file has changed is seen when it is used. */
-static uint64_t source_of(const struct feed *feed)
-{
-    const struct source_ops *ops = feed->config->source;
-    const uint64_t n = ops->count(feed->source);
-    struct digest *digest = calloc(1, sizeof(*digest));
-    char where[PATH_MAX];
-    uint64_t hash;
-
-    if (!digest)
-        return 0;
-    digest_text(digest, ops->name);
-    for (uint64_t id = 0; id < n; id++) {
-        ops->where(feed->source, id, where, sizeof(where));
-        digest_text(digest, where);
-    }
-    hash = digest_end(digest);
-    free(digest);
-    return hash;
-}
-
 static uint64_t asked_bytes(const struct config_cache *config, enum cache_kind kind)
 {
     return kind == CACHE_ENCODED ? config->encoded : kind == CACHE_DECODED ? config->decoded : config->disk_size;
@@ -54,50 +29,22 @@ static uint64_t asked_bytes(const struct config_cache *config, enum cache_kind k
 
 static bool keeps(const struct feed *feed, const struct field *field, enum cache_kind kind)
 {
-    if (!feed->config->source->place || feed->parts[field->part].kind != PART_ENCODED)
-        return false;
-    return kind == CACHE_ENCODED || field->side > 0;
-}
-
-/* What a kept picture depends on beside its file. */
-static uint64_t recipe_of(const struct field *field)
-{
-    struct digest *digest = calloc(1, sizeof(*digest));
-    char *text = NULL;
-    size_t size;
-    FILE *to = open_memstream(&text, &size);
-    uint64_t hash = 0; /* no memory: what uses it fails as well */
-
-    if (digest && to) {
-        for (const struct setting *row = field->decode->settings; row->name; row++) {
-            fprintf(to, "%s: ", row->name);
-            setting_print(row, field->decode_params, to);
-        }
-        fflush(to);
-        digest_number(digest, REDUCED_VERSION);
-        digest_text(digest, field->decode->name);
-        digest_text(digest, text ? text : "");
-        digest_number(digest, field->decode->reduced_print(field));
-        hash = digest_end(digest);
-    }
-    if (to)
-        fclose(to);
-    free(text);
-    free(digest);
-    return hash;
+    return identity_has_file(feed, field) && (kind == CACHE_ENCODED || field->side > 0);
 }
 
 /* A file is for pictures of certain samples and kinds only: what stands for all of them. */
-static uint64_t file_identity(const struct feed *feed, uint64_t source)
+static uint64_t file_identity(const struct feed *feed, const struct identity *identity)
 {
+    uint64_t hash = identity->source;
+
     for (uint32_t f = 0; f < feed->n_fields; f++)
         if (keeps(feed, &feed->fields[f], CACHE_DISK)) {
-            const uint64_t both[] = { source, recipe_of(&feed->fields[f]) };
+            const uint64_t all_of[] = { hash, identity->places[f], identity->recipes[f] };
             const char *part = feed->parts[feed->fields[f].part].name;
 
-            source = XXH3_64bits_withSeed(part, strlen(part), XXH3_64bits(both, sizeof(both)));
+            hash = XXH3_64bits_withSeed(part, strlen(part), XXH3_64bits(all_of, sizeof(all_of)));
         }
-    return source;
+    return hash;
 }
 
 /* One in memory by its size, one on a disk by its path. */
@@ -127,22 +74,34 @@ static struct cache *create(const struct cache *like)
     return cache;
 }
 
-static struct cache_index *index_of(struct cache *cache, const char *part, uint64_t recipe)
+static bool is_index(const struct cache_index *index, const struct cache_index *like)
+{
+    return strcmp(index->part, like->part) == 0 && index->places == like->places && index->recipe == like->recipe;
+}
+
+static struct cache_index index_like(const struct feed *feed, uint32_t f, enum cache_kind kind, const struct identity *identity)
+{
+    struct cache_index like = { .places = identity->places[f], .recipe = kind == CACHE_ENCODED ? 0 : identity->recipes[f] };
+
+    memcpy(like.part, feed->parts[feed->fields[f].part].name, NAME_SIZE);
+    return like;
+}
+
+static struct cache_index *index_of(struct cache *cache, const struct cache_index *like)
 {
     for (uint32_t i = 0; i < cache->n_indexes; i++)
-        if (strcmp(cache->indexes[i].part, part) == 0 && cache->indexes[i].recipe == recipe)
+        if (is_index(&cache->indexes[i], like))
             return &cache->indexes[i];
     if (cache->n_indexes == CACHE_INDEXES)
         return NULL;
-    memcpy(cache->indexes[cache->n_indexes].part, part, NAME_SIZE);
-    cache->indexes[cache->n_indexes].recipe = recipe;
+    cache->indexes[cache->n_indexes] = *like;
     return &cache->indexes[cache->n_indexes++];
 }
 
 /* Under the lock. */
-static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, struct problem *why)
+static int declare(struct feed *feed, const struct identity *identity, enum cache_kind kind, struct problem *why)
 {
-    const struct cache like = { .source = kind == CACHE_DISK ? file_identity(feed, source) : source,
+    const struct cache like = { .source = kind == CACHE_DISK ? file_identity(feed, identity) : identity->source,
                                 .samples = feed->config->source->count(feed->source),
                                 .kind = kind,
                                 .store.size = asked_bytes(&feed->config->cache, kind),
@@ -158,13 +117,12 @@ static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, str
     caches->caches[kind] = cache;
     cache->refs++;
     for (uint32_t f = 0; f < feed->n_fields; f++) {
-        const struct field *field = &feed->fields[f];
+        const struct cache_index wanted = index_like(feed, f, kind, identity);
 
-        if (!keeps(feed, field, kind))
+        if (!keeps(feed, &feed->fields[f], kind))
             continue;
         caches->uses[f][kind].cache = cache;
-        caches->uses[f][kind].index =
-            index_of(cache, feed->parts[field->part].name, kind == CACHE_ENCODED ? 0 : recipe_of(field));
+        caches->uses[f][kind].index = index_of(cache, &wanted);
         if (!caches->uses[f][kind].index)
             return problem_set(why, -E2BIG, "more than %d parts of samples are to be kept in one cache; take fewer fields",
                                CACHE_INDEXES);
@@ -180,8 +138,8 @@ static int declare(struct feed *feed, uint64_t source, enum cache_kind kind, str
 int caches_declare(struct feed *feed, struct problem *why)
 {
     const struct config_cache *config = &feed->config->cache;
-    uint64_t source;
-    int rc = 0;
+    struct identity identity;
+    int rc;
 
     if (!config->encoded && !config->decoded && !config->disk)
         return 0;
@@ -189,11 +147,13 @@ int caches_declare(struct feed *feed, struct problem *why)
     if (!feed->caches)
         return problem_set(why, -ENOMEM, "no memory for a cache");
     feed->caches->check_s = config->check_ms / 1000;
-    source = source_of(feed);
+    rc = identity_of(feed, &identity);
+    if (rc < 0)
+        return problem_set(why, rc, "no memory to hash the places of the samples of a cache");
     pthread_mutex_lock(&lock);
     for (int kind = 0; kind < CACHE_KINDS && rc == 0; kind++)
         if (asked_bytes(config, kind))
-            rc = problem_about(why, cache_kind_name(kind), -1, declare(feed, source, kind, why));
+            rc = problem_about(why, cache_kind_name(kind), -1, declare(feed, &identity, kind, why));
     pthread_mutex_unlock(&lock);
     return rc;
 }

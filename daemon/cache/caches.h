@@ -18,6 +18,7 @@ struct disk;
 /* What of a sample is kept: a part of it, for `decoded` made in one way. */
 struct cache_index {
     char part[NAME_SIZE];
+    uint64_t places; /* of all samples: the same part may be of other files in another feed */
     uint64_t recipe; /* 0 in encoded */
     struct store_index store;
 };

@@ -190,6 +190,7 @@ static bool list_place(const struct source *source, uint64_t id, uint32_t part, 
     if (source->parts[part].kind != PART_ENCODED)
         return false;
     const uint64_t index = file_of(source, id, part);
+    file_where(source, index, place->path, sizeof place->path);
     if (source->measure.sizes[index] == FILE_ABSENT)
         return false;
     place->fd = -1;
@@ -198,7 +199,6 @@ static bool list_place(const struct source *source, uint64_t id, uint32_t part, 
     place->size = source->measure.sizes[index];
     place->head = &source->measure.heads[index];
     place->file_mtime_ns = 0;
-    file_where(source, index, place->path, sizeof place->path);
     return true;
 }
 

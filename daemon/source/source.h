@@ -94,7 +94,8 @@ struct source_ops {
                 struct sample_value *out, struct problem *why);
     /* Where sample id comes from: a path, or "tokens of FILE at 123". For people. */
     void (*where)(const struct source *source, uint64_t id, char *text, size_t size);
-    /* Where the bytes of its part lie, without a look at the file; false: in none. May be NULL. On any thread. */
+    /* Where the bytes of its part lie, without a look at the file; false: in none, but `path` may be filled with that of one that was
+     * not there when it was listed. May be NULL. On any thread. */
     bool (*place)(const struct source *source, uint64_t id, uint32_t part, struct source_place *place);
     /* What splits know sample id by, whatever other samples there are: its path below the source's root, or what stands for one. */
     void (*path)(const struct source *source, uint64_t id, char *text, size_t size);

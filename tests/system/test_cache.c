@@ -215,6 +215,93 @@ static void run_shared(const void *arg)
     remove_folder(folder);
 }
 
+struct two_lists {
+    FILE *file;
+    char last[PATH]; /* of the picture before */
+    bool other;
+};
+
+static void list_picture(const char *path, void *data)
+{
+    struct two_lists *lists = data;
+
+    if (lists->last[0])
+        fprintf(lists->file, "%s,%s\n", path, lists->other ? lists->last : path);
+    snprintf(lists->last, sizeof(lists->last), "%s", path);
+}
+
+/* A feed over a list of the pictures, each with a second file: itself, or in the other list the picture before. */
+static char *list_yaml(const char *name, bool other, const char *cache)
+{
+    struct two_lists lists = { .other = other };
+    char path[128], *yaml;
+
+    snprintf(path, sizeof(path), "%s/%s.csv", folder, name);
+    lists.file = fopen(path, "we");
+    CHECK(lists.file, "cannot write %s", path);
+    fputs("path,more\n", lists.file);
+    each_picture(list_picture, &lists);
+    fclose(lists.file);
+    CHECK(asprintf(&yaml,
+                   "  %s:\n    source: { type: list, path: %s, root: %s, file_columns: [more] }\n    batch: 1\n    cache: %s\n"
+                   "    fields: { more: { decode: image, transforms: [ center_crop: { size: 32 } ], dtype: uint8 } }\n",
+                   name, path, folder, cache) > 0,
+          "no memory");
+    return yaml;
+}
+
+static void start_lists(const char *first, const char *second)
+{
+    char *yaml;
+
+    CHECK(asprintf(&yaml, "version: 1\ndaemon: { workers: 2, memory: 512MiB }\nfeeds:\n%s%s", first, second) > 0, "no memory");
+    daemon_start(pfeedd, yaml);
+    free(yaml);
+}
+
+static struct history *run_list(const char *feed)
+{
+    struct plan plan = { .daemon = pfeedd, .feed = feed, .epochs = 1, .history = history_create(PICTURES, PICTURES) };
+
+    trainer_wait(trainer_start("trainer", train, &plan));
+    CHECK(plan.history->n_steps == PICTURES - 1, "%llu steps: %s", (unsigned long long)plan.history->n_steps,
+          plan.history->sentence);
+    UNTIL(feed_at_rest(pfeedd, feed));
+    return plan.history;
+}
+
+/* arg: a cache. Of two lists of the same pictures, with other files beside them, neither has what is the other's. */
+static void run_second_files(const void *arg)
+{
+    const char *cache = arg;
+    char *first, *second, text[256];
+    const bool disk = strstr(cache, "disk") != NULL;
+    struct history *alone, *after;
+
+    make_pictures();
+    snprintf(text, sizeof(text), cache, folder);
+    first = list_yaml("first", false, text);
+    second = list_yaml("second", true, text);
+    start_lists("", second);
+    alone = run_list("second");
+    daemon_stop(pfeedd++);
+    start_lists(first, disk ? "" : second); /* a file on a disk is one feed's */
+    history_destroy(run_list("first"));
+    if (disk) {
+        daemon_stop(pfeedd++);
+        start_lists("", second);
+    }
+    after = run_list("second");
+    history_same(after, "after the other list", alone);
+    CHECK(the_cache("second").hits == 0, "%llu hits", (unsigned long long)the_cache("second").hits);
+    daemon_stop(pfeedd++);
+    history_destroy(alone);
+    history_destroy(after);
+    free(first);
+    free(second);
+    remove_folder(folder);
+}
+
 /* It grows into nothing that was not there before READY. */
 static void run_flat(const void *arg)
 {
@@ -381,11 +468,18 @@ static void run_too_large(const void *arg)
 int main(int argc, char **argv)
 {
     const struct test tests[] = {
-        { "share", run_share, NULL },         { "once-only", run_once_only, NULL },
-        { "shared", run_shared, NULL },       { "flat", run_flat, NULL },
-        { "decoded", run_decoded, NULL },     { "reload", run_reload, NULL },
-        { "changed", run_changed, NULL },     { "bad", run_bad, NULL },
+        { "share", run_share, NULL },
+        { "once-only", run_once_only, NULL },
+        { "shared", run_shared, NULL },
+        { "flat", run_flat, NULL },
+        { "decoded", run_decoded, NULL },
+        { "reload", run_reload, NULL },
+        { "changed", run_changed, NULL },
+        { "bad", run_bad, NULL },
         { "too-large", run_too_large, NULL },
+        { "second-files", run_second_files, "{ encoded: 64MiB }" },
+        { "second-files-decoded", run_second_files, "{ decoded: { size: 64MiB, side: 64 } }" },
+        { "second-files-disk", run_second_files, "{ decoded: { side: 64 }, disk: %s/it.cache, size: 64MiB }" },
     };
 
     return tests_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);

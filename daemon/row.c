@@ -126,6 +126,7 @@ struct row_fill {
     struct sample_value value; /* of part `have` */
     struct ahead_read *ahead;  /* value was read ahead, by this; or NULL */
     uint32_t have;             /* UINT32_MAX: none yet */
+    struct fetch_stamp of;     /* the state of its file that value is of */
     struct fetch fetch;        /* what value is to be kept by, when it has been of use */
     int64_t start, read_ns, decode_ns;
 };
@@ -143,24 +144,26 @@ static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
 {
     struct feed *feed = fill->feed;
     const struct cache_use *use = fetch_use(feed, f, CACHE_ENCODED);
+    const uint64_t id = fill->key->id;
     const uint32_t part = feed->fields[f].part;
     int rc = 0;
 
     if (part == fill->have)
         return 0;
     count(fill, &fill->decode_ns);
-    fetch_keep(&fill->fetch, feed, &fill->value, fill->start);
+    fetch_keep(&fill->fetch, feed, &fill->value);
     ahead_give_back(fill->ahead);
     fill->ahead = NULL;
-    show_read(fill->maker->reading, fill->key->id, part, fill->start);
-    if (!use || !fetch_kept(feed, use, fill->key->id, part, fill->start, &fill->value)) {
-        fetch_begin(&fill->fetch, feed, use, fill->key->id, part);
-        fill->ahead = ahead_take(feed, fill->slot, fill->row, fill->key->id, part, &fill->value);
+    show_read(fill->maker->reading, id, part, fill->start);
+    if (!use || !fetch_kept(feed, use, id, part, fill->start, &fill->value, &fill->of)) {
+        fetch_begin(&fill->fetch, use, id, part);
+        fill->of = fetch_look(feed, id, part, fill->start);
+        fill->ahead = ahead_take(feed, fill->slot, fill->row, id, part, &fill->value);
         if (!fill->ahead)
-            rc = read_watched(fill->maker, feed, fill->key->id, part, &fill->value, why);
-        fetch_done(&fill->fetch);
+            rc = read_watched(fill->maker, feed, id, part, &fill->value, why);
         if (fill->ahead)
-            fetch_aged(&fill->fetch, feed, ahead_age_ns(fill->ahead));
+            fetch_aged(&fill->of, feed, id, part, ahead_age_ns(fill->ahead));
+        fetch_done(&fill->fetch, &fill->of);
         if (rc >= 0)
             FEED_ADD(feed, read_bytes, fill->value.size);
     }
@@ -178,15 +181,16 @@ static bool find_reduced(struct row_fill *fill, uint32_t f, struct sample_value 
     const struct cache_use *memory = fetch_use(feed, f, CACHE_DECODED), *disk = fetch_use(feed, f, CACHE_DISK);
     const uint64_t id = fill->key->id;
     struct fetch found;
+    struct fetch_stamp of;
     size_t room_size;
     void *room = field->decode->reduced_room(fill->maker->room->codec, field, &room_size);
 
-    if (memory && fetch_kept(feed, memory, id, field->part, fill->start, out))
+    if (memory && fetch_kept(feed, memory, id, field->part, fill->start, out, &of))
         return true;
     if (!disk || !fetch_from_disk(&found, feed, disk, id, field->part, fill->start, room, room_size, out))
         return false;
     found.use = memory;
-    fetch_keep(&found, feed, out, fill->start);
+    fetch_keep(&found, feed, out);
     return true;
 }
 
@@ -205,21 +209,18 @@ static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *o
     __atomic_store_n(&fill->maker->reading->since_ns, 0, __ATOMIC_RELAXED);
     if (kept)
         return 0;
-    fetch_begin(&memory, feed, fetch_use(feed, f, CACHE_DECODED), id, field->part);
-    fetch_begin(&disk, feed, fetch_use(feed, f, CACHE_DISK), id, field->part);
+    fetch_begin(&memory, fetch_use(feed, f, CACHE_DECODED), id, field->part);
+    fetch_begin(&disk, fetch_use(feed, f, CACHE_DISK), id, field->part);
     rc = get_bytes(fill, f, why);
-    if (fill->ahead) {
-        fetch_aged(&memory, feed, ahead_age_ns(fill->ahead));
-        fetch_aged(&disk, feed, ahead_age_ns(fill->ahead));
-    }
     if (rc >= 0)
         rc = field->decode->reduce(feed->states[fill->maker->worker][f], fill->maker->room->codec, field, &fill->value, out, why);
-    fetch_done(&memory);
-    fetch_done(&disk);
+    /* The file as it was when these bytes were read, by whichever field: it may be another one by now. */
+    fetch_done(&memory, &fill->of);
+    fetch_done(&disk, &fill->of);
     if (rc < 0 || !out->reduced)
         return rc;
-    kept = fetch_keep(&memory, feed, out, fill->start);
-    kept |= fetch_keep(&disk, feed, out, fill->start);
+    kept = fetch_keep(&memory, feed, out);
+    kept |= fetch_keep(&disk, feed, out);
     if (kept)
         fill->fetch.use = NULL;
     return rc;
@@ -249,7 +250,7 @@ static int fill_fields(const struct row_maker *maker, struct feed *feed, struct 
     FEED_ADD(feed, read_ns, (uint64_t)fill.read_ns);
     FEED_ADD(feed, decode_ns, (uint64_t)fill.decode_ns);
     if (rc >= 0)
-        fetch_keep(&fill.fetch, feed, &fill.value, fill.start);
+        fetch_keep(&fill.fetch, feed, &fill.value);
     ahead_give_back(fill.ahead);
     return rc;
 }

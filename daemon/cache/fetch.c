@@ -90,7 +90,7 @@ static bool count(const struct cache_use *use, enum state state, uint64_t cost_n
 }
 
 bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part, int64_t now_ns,
-                struct sample_value *value)
+                struct sample_value *value, struct fetch_stamp *of)
 {
     const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
     struct store_entry *entry = store_find(&use->cache->store, &use->index->store, id);
@@ -107,6 +107,7 @@ bool fetch_kept(const struct feed *feed, const struct cache_use *use, uint64_t i
                                         .size = entry->size,
                                         .part = &feed->parts[part],
                                         .reduced = use->cache->kind == CACHE_DECODED };
+        *of = (struct fetch_stamp){ entry->stamp, __atomic_load_n(&entry->checked_s, __ATOMIC_RELAXED) };
     }
     return count(use, state, entry ? entry->cost_ns : 0);
 }
@@ -127,30 +128,44 @@ bool fetch_from_disk(struct fetch *found, const struct feed *feed, const struct 
         else if (state == CHANGED)
             disk_drop(disk, use->number, id);
         *value = (struct sample_value){ .data = room, .size = entry.size, .part = &feed->parts[part], .reduced = true };
-        *found = (struct fetch){ .id = id, .part = part, .stamp = entry.stamp, .cpu_ns = (int64_t)entry.cost_ns };
+        *found = (struct fetch){
+            .id = id, .part = part, .of = { entry.stamp, looked ? now_s : entry.checked_s }, .cpu_ns = (int64_t)entry.cost_ns
+        };
     }
     return count(use, state, entry.cost_ns);
 }
 
-void fetch_begin(struct fetch *fetch, const struct feed *feed, const struct cache_use *use, uint64_t id, uint32_t part)
+static bool any_keeps(const struct feed *feed, uint32_t part)
 {
-    *fetch = (struct fetch){ .use = NULL };
-    if (!use)
-        return;
-    /* The stamp is from before the read: of a file that changes meanwhile it is the old one, and does not hold later. */
-    *fetch = (struct fetch){ .use = use, .id = id, .part = part, .stamp = look(feed, id, part, false, 0), .cpu_ns = thread_ns() };
-    if (!fetch->stamp)
-        fetch->use = NULL;
+    for (uint32_t f = 0; f < feed->n_fields; f++)
+        for (int kind = 0; kind < CACHE_KINDS; kind++)
+            if (feed->fields[f].part == part && fetch_use(feed, f, kind))
+                return true;
+    return false;
 }
 
-void fetch_aged(struct fetch *fetch, const struct feed *feed, int64_t age_ns)
+struct fetch_stamp fetch_look(const struct feed *feed, uint64_t id, uint32_t part, int64_t now_ns)
 {
-    if (fetch->use && look(feed, fetch->id, fetch->part, false, age_ns) != fetch->stamp)
-        fetch->use = NULL;
+    /* From before the read: of a file that changes meanwhile it is the old state, and does not hold later. */
+    return (struct fetch_stamp){ any_keeps(feed, part) ? look(feed, id, part, false, 0) : 0, (uint32_t)(now_ns / 1000000000) };
 }
 
-void fetch_done(struct fetch *fetch)
+void fetch_aged(struct fetch_stamp *of, const struct feed *feed, uint64_t id, uint32_t part, int64_t age_ns)
 {
+    if (of->stamp && look(feed, id, part, false, age_ns) != of->stamp)
+        of->stamp = 0;
+}
+
+void fetch_begin(struct fetch *fetch, const struct cache_use *use, uint64_t id, uint32_t part)
+{
+    *fetch = (struct fetch){ .use = use, .id = id, .part = part, .cpu_ns = use ? thread_ns() : 0 };
+}
+
+void fetch_done(struct fetch *fetch, const struct fetch_stamp *of)
+{
+    if (!of->stamp)
+        fetch->use = NULL;
+    fetch->of = *of;
     if (fetch->use)
         fetch->cpu_ns = thread_ns() - fetch->cpu_ns;
 }
@@ -170,13 +185,13 @@ static void forget_pages(const struct feed *feed, uint64_t id, uint32_t part)
     close(fd);
 }
 
-bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value, int64_t now_ns)
+bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sample_value *value)
 {
     const struct cache_use *use = fetch->use;
-    const uint32_t now_s = (uint32_t)(now_ns / 1000000000);
+    const struct fetch_stamp of = fetch->of;
     const uint64_t cost_ns = (uint64_t)fetch->cpu_ns;
-    const struct store_entry entry = { value->size, fetch->stamp, cost_ns, .checked_s = now_s };
-    const struct disk_entry written = { value->size, fetch->stamp, cost_ns, now_s };
+    const struct store_entry entry = { value->size, of.stamp, cost_ns, .checked_s = of.checked_s };
+    const struct disk_entry written = { value->size, of.stamp, cost_ns, of.checked_s };
     bool kept;
 
     fetch->use = NULL;

@@ -277,6 +277,7 @@ static void run_second_files(const void *arg)
     char *first, *second, text[256];
     const bool disk = strstr(cache, "disk") != NULL;
     struct history *alone, *after;
+    struct pf_row_cache row;
 
     make_pictures();
     snprintf(text, sizeof(text), cache, folder);
@@ -293,7 +294,8 @@ static void run_second_files(const void *arg)
     }
     after = run_list("second");
     history_same(after, "after the other list", alone);
-    CHECK(the_cache("second").hits == 0, "%llu hits", (unsigned long long)the_cache("second").hits);
+    row = the_cache("second");
+    CHECK(row.hits == 0 && row.stale == 0, "%llu hits, %llu stale", (unsigned long long)row.hits, (unsigned long long)row.stale);
     daemon_stop(pfeedd++);
     history_destroy(alone);
     history_destroy(after);
@@ -414,6 +416,35 @@ static void run_changed(const void *arg)
     remove_folder(folder);
 }
 
+/* Kept pictures that are made of kept bytes are of the file as it was when these were read. */
+static void run_changed_between(const void *arg)
+{
+    struct history *after, *anew;
+    char path[PATH] = "";
+    int when = 7;
+
+    (void)arg;
+    make_pictures();
+    start_cached(1, "{ encoded: 64MiB, check: 30m }", "");
+    history_destroy(run_epochs("pictures", 1));
+    each_picture(first_picture, path);
+    repaint(path);
+    age(path, &when);
+    settle();
+    reload("{ encoded: 64MiB, decoded: { size: 64MiB, side: 64 }, check: 30m }", "");
+    history_destroy(run_epochs("pictures", 1)); /* of the old bytes, as they were looked at a moment ago */
+    reload("{ encoded: 64MiB, decoded: { size: 64MiB, side: 64 }, check: 0 }", "");
+    after = run_epochs("pictures", 1);
+    daemon_stop(pfeedd++);
+    start_cached(1, "{ decoded: { size: 64MiB, side: 64 } }", "");
+    anew = run_epochs("pictures", 1);
+    history_same(after, "when the file is looked at", anew);
+    daemon_stop(pfeedd++);
+    history_destroy(after);
+    history_destroy(anew);
+    remove_folder(folder);
+}
+
 /* What cannot be decoded is read each time, and what has just changed is not kept yet. */
 static void run_bad(const void *arg)
 {
@@ -477,6 +508,7 @@ int main(int argc, char **argv)
         { "changed", run_changed, NULL },
         { "bad", run_bad, NULL },
         { "too-large", run_too_large, NULL },
+        { "changed-between", run_changed_between, NULL },
         { "second-files", run_second_files, "{ encoded: 64MiB }" },
         { "second-files-decoded", run_second_files, "{ decoded: { size: 64MiB, side: 64 } }" },
         { "second-files-disk", run_second_files, "{ decoded: { side: 64 }, disk: %s/it.cache, size: 64MiB }" },

@@ -70,6 +70,7 @@ static int recipe_of(const struct field *field, struct digest *digest, uint64_t 
         memset(digest, 0, sizeof(*digest));
         digest_number(digest, REDUCED_VERSION);
         digest_text(digest, field->decode->name);
+        digest_number(digest, field->decode->version);
         digest_text(digest, text);
         digest_number(digest, field->decode->reduced_print(field));
         *recipe = digest_end(digest);

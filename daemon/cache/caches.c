@@ -47,16 +47,6 @@ static uint64_t file_identity(const struct feed *feed, const struct identity *id
     return hash;
 }
 
-/* One in memory by its size, one on a disk by its path. */
-static struct cache *find(const struct cache *like)
-{
-    for (struct cache *cache = all; cache; cache = cache->next)
-        if (cache->source == like->source && cache->samples == like->samples && cache->kind == like->kind &&
-            (like->path ? strcmp(cache->path, like->path) == 0 : cache->store.size == like->store.size))
-            return cache;
-    return NULL;
-}
-
 static struct cache *create(const struct cache *like)
 {
     struct cache *cache = aligned_alloc(PF_LINE, sizeof(*cache));
@@ -98,6 +88,30 @@ static struct cache_index *index_of(struct cache *cache, const struct cache_inde
     return &cache->indexes[cache->n_indexes++];
 }
 
+/* Whether it has something that the feed asks for: pictures that are reduced in another way would only take the room. */
+static bool of_use(const struct cache *cache, const struct feed *feed, const struct identity *identity)
+{
+    for (uint32_t f = 0; f < feed->n_fields; f++) {
+        const struct cache_index wanted = index_like(feed, f, cache->kind, identity);
+
+        for (uint32_t i = 0; i < cache->n_indexes && keeps(feed, &feed->fields[f], cache->kind); i++)
+            if (is_index(&cache->indexes[i], &wanted))
+                return true;
+    }
+    return false;
+}
+
+/* One in memory by its size, one on a disk by its path. */
+static struct cache *find(const struct cache *like, const struct feed *feed, const struct identity *identity)
+{
+    for (struct cache *cache = all; cache; cache = cache->next)
+        if (cache->source == like->source && cache->samples == like->samples && cache->kind == like->kind &&
+            (like->path ? strcmp(cache->path, like->path) == 0 : cache->store.size == like->store.size) &&
+            (like->kind != CACHE_DECODED || of_use(cache, feed, identity)))
+            return cache;
+    return NULL;
+}
+
 /* Under the lock. */
 static int declare(struct feed *feed, const struct identity *identity, enum cache_kind kind, struct problem *why)
 {
@@ -107,7 +121,7 @@ static int declare(struct feed *feed, const struct identity *identity, enum cach
                                 .store.size = asked_bytes(&feed->config->cache, kind),
                                 .path = kind == CACHE_DISK ? feed->config->cache.disk : NULL };
     struct feed_caches *caches = feed->caches;
-    struct cache *cache = find(&like);
+    struct cache *cache = find(&like, feed, identity);
     uint32_t n = 0;
 
     if (!cache)

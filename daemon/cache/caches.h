@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Which caches there are, and who uses them: feeds that read the same samples from the same places share one of each kind, and it
- * lives as long as any of them, in whatever form a reload gives them. A cache is declared when its first feed is opened, counted by
- * memory.c, and made before that feed runs; all on the thread that opens feeds or on the main one, under a lock that no worker
- * takes. Workers use what is made by fetch.h. */
+/* Which caches there are, and who uses them: feeds that read the same samples from the same places share one of each kind (of
+ * decoded pictures, where they reduce any of them in the same way), and it lives as long as any of them, in whatever form a reload
+ * gives them. A cache is declared when its first feed is opened, counted by memory.c, and made before that feed runs; all on the
+ * thread that opens feeds or on the main one, under a lock that no worker takes. Workers use what is made by fetch.h. */
 #ifndef PFEED_CACHE_CACHES_H
 #define PFEED_CACHE_CACHES_H
 

@@ -362,6 +362,26 @@ static void run_reload(const void *arg)
     remove_folder(folder);
 }
 
+/* Pictures of another recipe are of no use to the new form, and do not take its room. */
+static void run_reload_recipe(const void *arg)
+{
+    struct pf_row_daemon before, after;
+
+    (void)arg;
+    make_pictures();
+    start_cached(2, "{ decoded: { size: 64MiB, side: 64 } }", "");
+    history_destroy(run_epochs("pictures", 1));
+    stat_daemon(pfeedd, &before);
+    reload("{ decoded: { size: 64MiB, side: 80 } }", "");
+    UNTIL(stat_caches(pfeedd, "", NULL, 0) == 1);
+    CHECK(the_cache("pictures").entries == 0 && the_cache("pictures").used_bytes < 1 << 20, "%llu of the old pictures are there",
+          (unsigned long long)the_cache("pictures").entries);
+    reload("{ decoded: { size: 64MiB, side: 80 } }", "    max_held: 1\n");
+    UNTIL((stat_daemon(pfeedd, &after), after.memory_used_bytes < before.memory_used_bytes + (32 << 20)));
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
 /* As long as before, so that it is no bad sample, and with other pixels: the first quantisation table is another. */
 static void repaint(const char *path)
 {
@@ -508,6 +528,7 @@ int main(int argc, char **argv)
         { "changed", run_changed, NULL },
         { "bad", run_bad, NULL },
         { "too-large", run_too_large, NULL },
+        { "reload-recipe", run_reload_recipe, NULL },
         { "changed-between", run_changed_between, NULL },
         { "second-files", run_second_files, "{ encoded: 64MiB }" },
         { "second-files-decoded", run_second_files, "{ decoded: { size: 64MiB, side: 64 } }" },

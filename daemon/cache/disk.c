@@ -151,19 +151,44 @@ static int lock(struct disk *disk, struct problem *why)
     return cannot(disk, "lock", EAGAIN, why);
 }
 
+static bool all_zeros(const uint8_t *bytes, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if (bytes[i])
+            return false;
+    return true;
+}
+
+/* Whether the first page is one of ours, or what a crash or a full disk may leave of it: nothing, its beginning, or zeros. */
+static int read_header(struct disk *disk, struct header *header, struct problem *why)
+{
+    uint8_t page[PAGE];
+    struct stat st;
+    uint64_t n;
+
+    if (fstat(disk->fd, &st) < 0)
+        return cannot(disk, "measure", errno, why);
+    n = (uint64_t)st.st_size < PAGE ? (uint64_t)st.st_size : PAGE;
+    if (!read_all(disk->fd, page, n, 0))
+        return cannot(disk, "read", EIO, why);
+    memset(header, 0, sizeof(*header));
+    if (all_zeros(page, n))
+        return 0;
+    memcpy(header, page, n < sizeof(*header) ? n : sizeof(*header));
+    if (memcmp(page, MAGIC, n < sizeof(header->magic) ? n : sizeof(header->magic)) != 0)
+        return problem_set(why, -EEXIST, "%s is there and is no cache of pfeed's; give another 'disk', or remove it", disk->path);
+    return n >= sizeof(*header);
+}
+
 /* 1: it is what the key says; 0: it is to be made. */
 static int judge(struct disk *disk, struct problem *why)
 {
     const struct header wanted = header_of(&disk->key);
     struct header header;
-    struct stat st;
+    const int rc = read_header(disk, &header, why);
 
-    if (fstat(disk->fd, &st) < 0)
-        return cannot(disk, "measure", errno, why);
-    if (st.st_size == 0)
-        return 0;
-    if (!read_all(disk->fd, &header, sizeof(header), 0) || memcmp(header.magic, MAGIC, sizeof(header.magic)) != 0)
-        return problem_set(why, -EEXIST, "%s is there and is no cache of pfeed's; give another 'disk', or remove it", disk->path);
+    if (rc <= 0)
+        return rc;
     if (memcmp(&header, &wanted, offsetof(struct header, owner)) == 0)
         return 1;
     log_info("the cache %s is of %s; it is made anew", disk->path,

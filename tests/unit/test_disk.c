@@ -202,31 +202,77 @@ static void others(void **state)
     disk_close(disk);
 }
 
-/* Its last words may have been cut anywhere. */
-static void cut(void **state)
+static void check_anew(bool from_nothing)
 {
     struct disk_figures figures;
+
+    open_disk(1, WHOLE);
+    if (from_nothing)
+        assert_int_equal(count_found(), 0);
+    count_found();
+    run(false);
+    assert_int_equal(count_found(), INDEXES * SAMPLES);
+    disk_look(disk, &figures);
+    assert_int_equal(figures.damaged, 0); /* what is new lies behind what was there */
+    disk_close(disk);
+}
+
+static void overwrite(const void *bytes, size_t size)
+{
+    FILE *file = fopen(path, "r+");
+
+    assert_true(file && fwrite(bytes, 1, size, file) == size && fclose(file) == 0);
+}
+
+/* Its last words may have been cut anywhere, and its first ones may be gone. */
+static void cut(void **state)
+{
+    static const char zeros[4096];
 
     (void)state;
     open_disk(1, WHOLE);
     run(false);
     disk_close(disk);
     for (off_t size = 700000; size > 0; size /= 9) {
-        assert_int_equal(truncate(path, size < 64 ? 0 : size), 0); /* a header is written at once */
+        assert_int_equal(truncate(path, size), 0);
+        check_anew(size < 56);
+    }
+    for (off_t size = 56; size-- > 0;) {
+        assert_int_equal(truncate(path, size), 0);
         open_disk(1, WHOLE);
-        count_found();
-        run(false);
-        assert_int_equal(count_found(), INDEXES * SAMPLES);
-        disk_look(disk, &figures);
-        assert_int_equal(figures.damaged, 0); /* what is new lies behind what was there */
+        assert_int_equal(count_found(), 0);
         disk_close(disk);
     }
+    check_anew(true);
+    overwrite(zeros, sizeof(zeros));
+    check_anew(true);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(truncate(path, 20), 0);
+    check_anew(true);
+}
+
+/* What somebody else has there is left alone, however short it is. */
+static void not_ours(void **state)
+{
+    const struct disk_key key = key_of(1, WHOLE);
+    FILE *file;
+
+    (void)state;
+    overwrite("pfeed.yaml", 10);
+    assert_int_equal(disk_open(&disk, path, &key, false, &why), -EEXIST);
+    assert_int_equal(truncate(path, 6), 0);
+    assert_int_equal(disk_open(&disk, path, &key, false, &why), -EEXIST);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(truncate(path, 512), 0); /* zeros, and then something */
+    file = fopen(path, "a");
+    assert_true(file && fputs("MBR", file) > 0 && fclose(file) == 0);
+    assert_int_equal(disk_open(&disk, path, &key, false, &why), -EEXIST);
 }
 
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_path, remove_path)
-    const struct CMUnitTest tests[] = { TEST(each_once), TEST(given_up), TEST(no_room), TEST(others), TEST(cut) };
+    const struct CMUnitTest tests[] = { TEST(each_once), TEST(given_up), TEST(no_room), TEST(others), TEST(cut), TEST(not_ours) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -421,6 +421,14 @@ bool disk_add(struct disk *disk, uint32_t index, uint64_t id, const struct disk_
     return rc == 0;
 }
 
+void disk_forget(struct disk *disk, uint32_t index, uint64_t id)
+{
+    struct slot slot;
+
+    if (read_all(disk->fd, &slot, sizeof(slot), slot_at(slot_number(disk, index, id))) && slot.offset < UINT64_MAX / PAGE / 2)
+        posix_fadvise(disk->fd, (off_t)(slot.offset * PAGE), (off_t)pages(slot.size), POSIX_FADV_DONTNEED);
+}
+
 void disk_look(const struct disk *disk, struct disk_figures *figures)
 {
     const int stopped = __atomic_load_n(&disk->stopped, __ATOMIC_RELAXED);

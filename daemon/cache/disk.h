@@ -48,6 +48,9 @@ void disk_drop(struct disk *disk, uint32_t index, uint64_t id);
 /* False: somebody else does it, or it does not fit, or cannot be written (told once). */
 bool disk_add(struct disk *disk, uint32_t index, uint64_t id, const struct disk_entry *entry, const void *bytes);
 
+/* What was read is kept in memory from now on: the kernel need not keep it, too. */
+void disk_forget(struct disk *disk, uint32_t index, uint64_t id);
+
 /* For people. */
 struct disk_figures {
     uint64_t entries, used, lost, damaged;

@@ -128,9 +128,11 @@ bool fetch_from_disk(struct fetch *found, const struct feed *feed, const struct 
         else if (state == CHANGED)
             disk_drop(disk, use->number, id);
         *value = (struct sample_value){ .data = room, .size = entry.size, .part = &feed->parts[part], .reduced = true };
-        *found = (struct fetch){
-            .id = id, .part = part, .of = { entry.stamp, looked ? now_s : entry.checked_s }, .cpu_ns = (int64_t)entry.cost_ns
-        };
+        *found = (struct fetch){ .from = use,
+                                 .id = id,
+                                 .part = part,
+                                 .of = { entry.stamp, looked ? now_s : entry.checked_s },
+                                 .cpu_ns = (int64_t)entry.cost_ns };
     }
     return count(use, state, entry.cost_ns);
 }
@@ -199,7 +201,9 @@ bool fetch_keep(struct fetch *fetch, const struct feed *feed, const struct sampl
         return false;
     kept = use->cache->disk ? disk_add(use->cache->disk, use->number, fetch->id, &written, value->data)
                             : store_add(&use->cache->store, &use->index->store, fetch->id, &entry, value->data);
-    if (kept)
+    if (kept && fetch->from)
+        disk_forget(fetch->from->cache->disk, fetch->from->number, fetch->id);
+    else if (kept)
         forget_pages(feed, fetch->id, fetch->part);
     return kept;
 }

@@ -22,7 +22,8 @@ struct fetch_stamp {
 
 /* A sample that is not kept yet. */
 struct fetch {
-    const struct cache_use *use; /* NULL: it shall not be */
+    const struct cache_use *use;  /* NULL: it shall not be */
+    const struct cache_use *from; /* the disk on which it was found; NULL: the source */
     uint64_t id;
     uint32_t part;
     struct fetch_stamp of; /* what it is made from */

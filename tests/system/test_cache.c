@@ -179,6 +179,40 @@ static void run_once_only(const void *arg)
     remove_folder(folder);
 }
 
+/* Nor is what was found on a disk, and is in memory now. */
+static void run_once_only_disk(const void *arg)
+{
+    uint64_t before[2] = { 0, 0 }, after[2] = { 0, 0 };
+    char path[128], cache[256];
+    struct statfs fs;
+    int fd;
+
+    (void)arg;
+    make_pictures();
+    CHECK(statfs(folder, &fs) == 0, "statfs: %s", strerror(errno));
+    if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+        skip("files in /tmp are nowhere but in memory");
+    snprintf(path, sizeof(path), "%s/it.cache", folder);
+    snprintf(cache, sizeof(cache), "{ decoded: { side: 64 }, disk: %s, size: 64MiB }", path);
+    start_cached(1, cache, "");
+    history_destroy(run_epochs("pictures", 1));
+    daemon_stop(pfeedd++);
+    fd = open(path, O_RDONLY);
+    CHECK(fd >= 0 && fsync(fd) == 0, "%s: %s", path, strerror(errno)); /* what is not written yet cannot be forgotten */
+    close(fd);
+    add_resident(path, before);
+    snprintf(cache, sizeof(cache), "{ decoded: { side: 64, size: 64MiB }, disk: %s, size: 64MiB }", path);
+    start_cached(1, cache, "");
+    history_destroy(run_epochs("pictures", 1));
+    add_resident(path, after);
+    note("of %llu pages of the cache %llu were in the page cache before, %llu afterwards",
+         (unsigned long long)(before[0] + before[1]), (unsigned long long)before[1], (unsigned long long)after[1]);
+    CHECK(before[1] > PICTURES && after[1] < before[1] / 4, "%llu pages are in the page cache, too",
+          (unsigned long long)after[1]);
+    daemon_stop(pfeedd++);
+    remove_folder(folder);
+}
+
 /* Two feeds over the same samples have one cache: the second one reads nothing. */
 static void run_shared(const void *arg)
 {
@@ -529,6 +563,7 @@ int main(int argc, char **argv)
         { "bad", run_bad, NULL },
         { "too-large", run_too_large, NULL },
         { "reload-recipe", run_reload_recipe, NULL },
+        { "once-only-disk", run_once_only_disk, NULL },
         { "changed-between", run_changed_between, NULL },
         { "second-files", run_second_files, "{ encoded: 64MiB }" },
         { "second-files-decoded", run_second_files, "{ decoded: { size: 64MiB, side: 64 } }" },

@@ -139,6 +139,19 @@ static void count(struct row_fill *fill, int64_t *spent_ns)
     fill->start = now;
 }
 
+/* Its files are opened and written for that, which may hang as a read may. */
+static bool keep(struct row_fill *fill, struct fetch *fetch, const struct sample_value *value)
+{
+    bool kept;
+
+    if (!fetch->use)
+        return false;
+    show_read(fill->maker->reading, fetch->id, fetch->part, feed_now_ns());
+    kept = fetch_keep(fetch, fill->feed, value);
+    __atomic_store_n(&fill->maker->reading->since_ns, 0, __ATOMIC_RELAXED);
+    return kept;
+}
+
 /* The bytes of field f's part: kept ones, read ahead, or read. */
 static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
 {
@@ -151,7 +164,7 @@ static int get_bytes(struct row_fill *fill, uint32_t f, struct problem *why)
     if (part == fill->have)
         return 0;
     count(fill, &fill->decode_ns);
-    fetch_keep(&fill->fetch, feed, &fill->value);
+    keep(fill, &fill->fetch, &fill->value);
     ahead_give_back(fill->ahead);
     fill->ahead = NULL;
     show_read(fill->maker->reading, id, part, fill->start);
@@ -219,8 +232,8 @@ static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *o
     fetch_done(&disk, &fill->of);
     if (rc < 0 || !out->reduced)
         return rc;
-    kept = fetch_keep(&memory, feed, out);
-    kept |= fetch_keep(&disk, feed, out);
+    kept = keep(fill, &memory, out);
+    kept |= keep(fill, &disk, out);
     if (kept)
         fill->fetch.use = NULL;
     return rc;
@@ -250,7 +263,7 @@ static int fill_fields(const struct row_maker *maker, struct feed *feed, struct 
     FEED_ADD(feed, read_ns, (uint64_t)fill.read_ns);
     FEED_ADD(feed, decode_ns, (uint64_t)fill.decode_ns);
     if (rc >= 0)
-        fetch_keep(&fill.fetch, feed, &fill.value);
+        keep(&fill, &fill.fetch, &fill.value);
     ahead_give_back(fill.ahead);
     return rc;
 }

@@ -217,9 +217,11 @@ static int get_reduced(struct row_fill *fill, uint32_t f, struct sample_value *o
     bool kept;
     int rc;
 
+    count(fill, &fill->decode_ns);
     show_read(fill->maker->reading, id, field->part, fill->start);
     kept = find_reduced(fill, f, out);
     __atomic_store_n(&fill->maker->reading->since_ns, 0, __ATOMIC_RELAXED);
+    count(fill, &fill->read_ns);
     if (kept)
         return 0;
     fetch_begin(&memory, fetch_use(feed, f, CACHE_DECODED), id, field->part);

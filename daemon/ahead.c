@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -160,6 +159,7 @@ void ahead_forget(struct feed *feed)
         if (ahead->reads[i]->feed == feed)
             drop(ahead->reads[i]);
     __atomic_store_n(&feed->ahead.depth, 0, __ATOMIC_RELAXED);
+    feed->ahead.forgotten = true; /* reads that are still under way come back */
     ahead_changes_forget(ahead, feed);
     ahead->n_feeds--;
     pthread_mutex_unlock(&ahead->lock);
@@ -262,6 +262,8 @@ static void observe(struct feed *feed, uint64_t took_ns, bool slept)
     const uint32_t before = mine->depth;
     char why[AHEAD_WHY] = "";
 
+    if (mine->forgotten) /* a change would outlive it */
+        return;
     mine->window.reads++;
     mine->window.slept += slept && took_ns > QUICK_NS;
     mine->window.took_ns += took_ns;
@@ -296,19 +298,12 @@ void ahead_finish(struct ahead_read *read, bool fine, bool slept)
 
 /* ---- workers -------------------------------------------------------------------------------------------------------- */
 
-static int64_t times_slept(void)
-{
-    struct rusage usage;
-
-    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
-}
-
 void ahead_watch(const struct feed *feed, struct ahead_sampler *sampler)
 {
     sampler->now = feed->ahead.engine && sampler->left == 0;
     sampler->left -= sampler->left > 0;
     if (sampler->now)
-        sampler->slept = times_slept();
+        sampler->slept = ahead_times_slept();
 }
 
 void ahead_watched(struct feed *feed, struct ahead_sampler *sampler, int64_t took_ns)
@@ -316,7 +311,7 @@ void ahead_watched(struct feed *feed, struct ahead_sampler *sampler, int64_t too
     struct ahead *ahead = feed->ahead.engine;
 
     if (sampler->now) {
-        const bool slept = times_slept() != sampler->slept;
+        const bool slept = ahead_times_slept() != sampler->slept;
 
         pthread_mutex_lock(&ahead->lock);
         observe(feed, (uint64_t)took_ns, slept);

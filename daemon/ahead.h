@@ -18,10 +18,10 @@ struct feed;
 struct sample_value;
 struct slot;
 
-struct ahead_feed {       /* of a feed; ahead.c's own, under its lock, where nothing else is said */
-    struct ahead *engine; /* NULL: none, or nothing was posted yet */
-    struct feed *next;    /* of those with rows that may be read; unlinked: the feed itself */
-    bool linked;
+struct ahead_feed {            /* of a feed; ahead.c's own, under its lock, where nothing else is said */
+    struct ahead *engine;      /* NULL: none, or nothing was posted yet */
+    struct feed *next;         /* of those with rows that may be read; unlinked: the feed itself */
+    bool linked, forgotten;    /* forgotten: it ends, and nothing of it is noted any more; set once */
     struct slot *first, *last; /* fillings with rows that nobody has asked for, oldest first */
     uint32_t held, flying;     /* reads that have a buffer; of them those under way */
     uint32_t depth;            /* written under the lock, read anywhere: how many may be ahead; 0: none are */

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 
 #include "ahead.h"
 #include "sample.h"
@@ -74,6 +75,14 @@ struct ahead_read *ahead_next(struct ahead *ahead);
 /* With the lock: it has come back. slept: somebody would have waited for it. */
 void ahead_finish(struct ahead_read *read, bool fine, bool slept);
 int ahead_thread(struct ahead *ahead, pthread_t *thread, void *(*run)(void *), void *argument, struct problem *why);
+
+/* How many times the thread that asks has slept. */
+static inline int64_t ahead_times_slept(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
 
 extern const struct ahead_way ahead_threads;
 /* NULL: not here, and a sentence why. */

@@ -2,7 +2,6 @@
 /* Reading ahead by threads, one a read, that call the source as workers do: where io_uring is not to be had. See ahead.c. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "ahead_inner.h"
 #include "feed.h"
@@ -15,13 +14,6 @@ struct threads {
     pthread_cond_t work;
     pthread_t threads[MOST];
 };
-
-static int64_t times_slept(void)
-{
-    struct rusage usage;
-
-    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
-}
 
 static void *run(void *argument)
 {
@@ -41,9 +33,9 @@ static void *run(void *argument)
             continue;
         }
         pthread_mutex_unlock(&ahead->lock);
-        slept = times_slept();
+        slept = ahead_times_slept();
         rc = feed->config->source->read(feed->source, read->id, read->part, read->buffer, read->capacity, &read->value, &why);
-        slept = times_slept() - slept;
+        slept = ahead_times_slept() - slept;
         pthread_mutex_lock(&ahead->lock);
         ahead_finish(read, rc >= 0, slept != 0);
     }

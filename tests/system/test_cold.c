@@ -476,6 +476,53 @@ static void run_removed(const void *arg)
     end_storage();
 }
 
+static unsigned depths_told(const char *of)
+{
+    char *said = daemon_output(pfeedd);
+    unsigned n = 0;
+
+    for (const char *at = said; (at = strstr(at, of)); at++)
+        n++;
+    free(said);
+    return n;
+}
+
+/* The same of a feed whose depth is found: what its last reads take says nothing of it any more, as it is gone. */
+static void run_forgotten(const void *arg)
+{
+    const bool threads = *(const bool *)arg;
+    struct pf_row_daemon about;
+    struct pf_row_feed rows[4];
+    struct endless *endless;
+    struct trainer *trainer;
+    unsigned told;
+    FILE *file;
+
+    make_storage(BYTES);
+    count_set(&slow->delay_ns, 50 * MS);
+    word_set(&slow->rule, SLOWFS_DELAY);
+    start("auto", threads, "hung", "fine");
+    need_way(threads);
+    trainer = start_endless("hung", &endless);
+    UNTIL(feed_now(pfeedd, "hung").read_ahead >= 32)
+    {
+    }
+    word_set(&slow->held_below, HUNG);
+    UNTIL(slowfs_now(slow) >= 32);
+    trainer_kill(trainer);
+    UNTIL(feed_now(pfeedd, "hung").consumers == 0);
+    file = fopen(pfeedd->config, "we");
+    CHECK(file && fputs(config("auto", "fine", NULL), file) >= 0 && fclose(file) == 0 && kill(pfeedd->pid, SIGHUP) == 0,
+          "cannot ask for a reload");
+    UNTIL(stat_feeds(pfeedd, rows, 4) == 1);
+    told = depths_told("feed 'hung': read_depth from ");
+    word_set(&slow->held_below, 0);
+    UNTIL((stat_daemon(pfeedd, &about), strstr(about.status, "1 feeds")));
+    CHECK(told > 0 && depths_told("feed 'hung': read_depth from ") == told, "the depth of a feed that is gone has changed");
+    daemon_stop(pfeedd);
+    end_storage();
+}
+
 /* kill -9 with reads under way; the next one goes on. And SIGTERM: it ends without them. */
 static void run_killed(const void *arg)
 {
@@ -521,6 +568,8 @@ int main(int argc, char **argv)
         { "hung by threads", run_hung, &yes },
         { "removed by io_uring", run_removed, &no },
         { "removed by threads", run_removed, &yes },
+        { "forgotten by io_uring", run_forgotten, &no },
+        { "forgotten by threads", run_forgotten, &yes },
         { "killed by io_uring", run_killed, &no },
         { "killed by threads", run_killed, &yes },
     };

@@ -27,6 +27,7 @@ const struct ahead_way *ahead_uring(uint32_t reads, char *reason, size_t size)
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -36,6 +37,7 @@ const struct ahead_way *ahead_uring(uint32_t reads, char *reason, size_t size)
 #include "feed.h"
 
 #define READS_AT_ONCE 64 /* completions that are looked at together */
+#define RETRY_MS      10
 
 struct uring {
     struct io_uring ring;
@@ -50,6 +52,9 @@ struct uring {
     uint64_t turn; /* in which requests were handed over */
 };
 
+static void end(struct uring *own, struct ahead_read *read, bool fine);
+
+/* NULL: the ring is full, and the kernel takes nothing of it just now. */
 static struct io_uring_sqe *request(struct uring *own)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&own->ring);
@@ -58,7 +63,6 @@ static struct io_uring_sqe *request(struct uring *own)
         io_uring_submit(&own->ring);
         sqe = io_uring_get_sqe(&own->ring);
     }
-    assert(sqe);
     return sqe;
 }
 
@@ -67,6 +71,10 @@ static void ask_bytes(struct uring *own, struct ahead_read *read)
     struct io_uring_sqe *sqe = request(own);
     const uint64_t left = read->place.size - read->used + read->place.whole;
 
+    if (!sqe) {
+        end(own, read, false);
+        return;
+    }
     io_uring_prep_read(sqe, read->fd, read->buffer + read->used, (unsigned)left, read->place.offset + read->used);
     io_uring_sqe_set_data(sqe, read);
     read->reading = true;
@@ -78,6 +86,10 @@ static void ask_about(struct uring *own, struct ahead_read *read)
 {
     struct io_uring_sqe *sqe = request(own);
 
+    if (!sqe) {
+        end(own, read, false);
+        return;
+    }
     io_uring_prep_statx(sqe, read->fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE | STATX_MTIME, read->about);
     io_uring_sqe_set_data(sqe, read);
     read->looking = true;
@@ -107,6 +119,10 @@ static void begin(struct uring *own, struct ahead_read *read)
     }
     /* Not blocking, as it may have become a pipe. */
     sqe = request(own);
+    if (!sqe) {
+        end(own, read, false);
+        return;
+    }
     io_uring_prep_openat(sqe, AT_FDCWD, read->place.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
     io_uring_sqe_set_data(sqe, read);
     read->turn = own->turn;
@@ -117,8 +133,12 @@ static void end(struct uring *own, struct ahead_read *read, bool fine)
     if (read->fd >= 0 && read->place.fd < 0) {
         struct io_uring_sqe *sqe = request(own);
 
-        io_uring_prep_close(sqe, read->fd);
-        io_uring_sqe_set_data(sqe, NULL);
+        if (sqe) {
+            io_uring_prep_close(sqe, read->fd);
+            io_uring_sqe_set_data(sqe, NULL);
+        } else {
+            close(read->fd);
+        }
     }
     read->fd = -1;
     own->flying--;
@@ -190,28 +210,43 @@ static void arm(struct uring *own)
     if (own->armed)
         return;
     sqe = request(own);
+    if (!sqe)
+        return;
     io_uring_prep_read(sqe, own->event, &own->events, sizeof(own->events), 0);
     io_uring_sqe_set_data(sqe, own);
     own->armed = true;
+}
+
+/* Until something has come; or for a while, where the kernel has not taken all that was asked for (it is short of memory, or too
+ * much has come that nobody has looked at): then it is asked again. */
+static void wait_some(struct uring *own, bool all_taken)
+{
+    struct pollfd ring = { .fd = own->ring.ring_fd, .events = POLLIN };
+    struct io_uring_cqe *cqe;
+
+    if (all_taken)
+        io_uring_wait_cqe(&own->ring, &cqe);
+    else
+        poll(&ring, 1, RETRY_MS);
 }
 
 /* Hands over what was asked for, and takes what has come: at least one, if need be after a while. */
 static void turn(struct ahead *ahead, struct uring *own)
 {
     struct io_uring_cqe *cqes[READS_AT_ONCE];
-    bool waited = false;
+    bool waited = false, all_taken;
     uint64_t now;
     unsigned n;
 
     arm(own);
     own->asleep = true;
     pthread_mutex_unlock(&ahead->lock);
-    io_uring_submit(&own->ring);
+    all_taken = io_uring_submit(&own->ring) >= 0 && io_uring_sq_ready(&own->ring) == 0 && own->armed;
     n = io_uring_peek_batch_cqe(&own->ring, cqes, READS_AT_ONCE);
     if (n == 0) {
         waited = true;
-        if (io_uring_wait_cqe(&own->ring, &cqes[0]) == 0)
-            n = io_uring_peek_batch_cqe(&own->ring, cqes, READS_AT_ONCE);
+        wait_some(own, all_taken);
+        n = io_uring_peek_batch_cqe(&own->ring, cqes, READS_AT_ONCE);
     }
     pthread_mutex_lock(&ahead->lock);
     own->asleep = false;

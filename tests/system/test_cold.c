@@ -153,6 +153,41 @@ static void run_depth(const void *arg)
     end_storage();
 }
 
+static void make_ring_busy(void)
+{
+    const char *options = getenv("ASAN_OPTIONS");
+    char text[512];
+
+    snprintf(text, sizeof(text), "%s%sverify_asan_link_order=0", options ? options : "", options ? ":" : "");
+    setenv("ASAN_OPTIONS", text, 1);
+    setenv("LD_PRELOAD", getenv("PFEED_BUSY_RING_LIBRARY"), 1);
+}
+
+/* What the kernel has not taken is handed over again, also where nothing else is under way that would come back. */
+static void run_busy(const void *arg)
+{
+    struct pf_row_feed row;
+
+    if (!getenv("PFEED_BUSY_RING_LIBRARY"))
+        skip("another library must be loaded first");
+    make_storage(BYTES);
+    slow->keep = DEPTH - 1;
+    slow->total = FILES;
+    word_set(&slow->rule, SLOWFS_KEEP);
+    daemon_prepare = make_ring_busy;
+    pfeedd = &daemons[n_daemons++];
+    daemon_start(pfeedd, config("12", "all", NULL));
+    need_way(false);
+    history_destroy(run_epochs("all", 1, STEPS));
+    row = feed_now(pfeedd, "all");
+    note("%llu at a time; %llu were there, %llu were awaited", (unsigned long long)slow->most,
+         (unsigned long long)row.reads_ahead, (unsigned long long)row.reads_awaited);
+    CHECK(slow->most >= DEPTH && row.reads_ahead + row.reads_awaited >= FILES - DEPTH, "%llu and %llu of %u were read ahead",
+          (unsigned long long)row.reads_ahead, (unsigned long long)row.reads_awaited, FILES);
+    daemon_stop(pfeedd);
+    end_storage();
+}
+
 /* ---- the same bytes ------------------------------------------------------------------------------------------------- */
 
 static struct history *run_mode(const char *ahead, bool threads, int failing, bool cutting)
@@ -557,6 +592,7 @@ int main(int argc, char **argv)
     static const struct test tests[] = {
         { "depth by io_uring", run_depth, &no },
         { "depth by threads", run_depth, &yes },
+        { "depth where the ring is busy", run_busy, NULL },
         { "the same bytes", run_bytes, NULL },
         { "the same bytes of reads that fail", run_faults, NULL },
         { "the same bytes of shards", run_shards, NULL },

@@ -341,24 +341,28 @@ static uint64_t ppm(uint64_t part, uint64_t of)
 void caches_describe(const struct feed *feed, enum cache_kind kind, struct pf_row_cache *row)
 {
     const struct cache *cache = feed->caches->caches[kind];
+    uint64_t n_made;
     struct disk_figures figures = { .entries = __atomic_load_n(&cache->store.entries, __ATOMIC_RELAXED),
                                     .used = __atomic_load_n(&cache->store.used, __ATOMIC_RELAXED),
                                     .lost = __atomic_load_n(&cache->store.lost, __ATOMIC_RELAXED),
                                     .note = "" };
 
+    pthread_mutex_lock(&lock); /* another feed may come to share it */
+    n_made = cache->n_made;
+    row->size_bytes = cache->store.size;
+    pthread_mutex_unlock(&lock);
     snprintf(row->kind, sizeof(row->kind), "%s", cache_kind_name(kind));
     snprintf(row->source, sizeof(row->source), "%s", feed->config->source->name);
     if (cache->disk)
         disk_look(cache->disk, &figures);
     snprintf(row->file, sizeof(row->file), "%s", cache->path ? cache->path : "");
     snprintf(row->note, sizeof(row->note), "%s", figures.note);
-    row->samples = cache->samples * cache->n_made;
+    row->samples = cache->samples * n_made;
     row->entries = figures.entries;
-    row->size_bytes = cache->store.size;
     row->used_bytes = figures.used;
     row->lost_bytes = figures.lost;
     row->damaged = figures.damaged;
-    row->index_bytes = cache->n_made * cache->samples * (cache->disk ? DISK_INDEX : STORE_INDEX);
+    row->index_bytes = n_made * cache->samples * (cache->disk ? DISK_INDEX : STORE_INDEX);
     row->hits = __atomic_load_n(&cache->hits, __ATOMIC_RELAXED);
     row->misses = __atomic_load_n(&cache->misses, __ATOMIC_RELAXED);
     row->stale = __atomic_load_n(&cache->stale, __ATOMIC_RELAXED);

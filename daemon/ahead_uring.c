@@ -148,6 +148,13 @@ static void end(struct uring *own, struct ahead_read *read, bool fine)
     ahead_finish(read, fine, read->slept);
 }
 
+/* Else a read of it may never come back. Asked of what the open has brought, so that no server is asked. */
+static bool is_file(struct ahead_read *read)
+{
+    return statx(read->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, read->about) == 0 &&
+           S_ISREG(read->about->stx_mode);
+}
+
 static void on_open(struct uring *own, struct ahead_read *read, int result)
 {
     if (result < 0) {
@@ -155,6 +162,10 @@ static void on_open(struct uring *own, struct ahead_read *read, int result)
         return;
     }
     read->fd = result;
+    if (!is_file(read)) {
+        end(own, read, false);
+        return;
+    }
     fcntl(result, F_SETFL, 0); /* else some file systems refuse to be waited for */
     if (read->place.file_mtime_ns)
         ask_about(own, read);

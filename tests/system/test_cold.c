@@ -6,6 +6,7 @@
  * without, also where reads fail or are short; a read that hangs holds up nobody else, and no change, for longer than it hangs.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -558,6 +559,46 @@ static void run_forgotten(const void *arg)
     end_storage();
 }
 
+/* All have become pipes into which nobody writes: no read of them may stay. */
+static void run_pipes(const void *arg)
+{
+    const bool threads = *(const bool *)arg;
+    struct endless *endless;
+    struct trainer *trainer;
+    int pipes[MEMBERS];
+    char yaml[1024], path[128];
+
+    make_shard();
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: %u, memory: 64MiB, read_ahead: 12 }\nfeeds:\n  all:\n"
+             "    source: { type: list, path: %s/all.csv, root: %s }\n    shuffle: none\n    batch: %u\n    slots: 4\n"
+             "    on_error: mask\n    max_errors: 1\n"
+             "    fields: { x: { from: image, decode: raw, dtype: uint8, shape: [%u] } }\n",
+             WORKERS, folder, folder, BATCH, BYTES);
+    snprintf(path, sizeof(path), "cd %s && { echo path; ls *.bin; } >all.csv", folder);
+    run(path);
+    daemon_prepare = threads ? refuse_uring : NULL;
+    pfeedd = &daemons[n_daemons++];
+    daemon_start(pfeedd, yaml);
+    need_way(threads);
+    for (uint32_t i = 0; i < MEMBERS; i++) {
+        snprintf(path, sizeof(path), "%s/s%03u.bin", folder, i);
+        CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0 && (pipes[i] = open(path, O_RDWR | O_CLOEXEC)) >= 0,
+              "cannot make a pipe of %s", path);
+    }
+    trainer = start_endless("all", &endless);
+    UNTIL(feed_now(pfeedd, "all").reads_awaited > 0) /* workers may be ahead of whoever reads ahead */
+    {
+    }
+    word_set(&endless->stop, 1);
+    trainer_wait(trainer);
+    daemon_stop(pfeedd);
+    CHECK(!has_said("a read ahead is stuck", ""), "a read of a pipe has not come back");
+    for (uint32_t i = 0; i < MEMBERS; i++)
+        close(pipes[i]);
+    remove_folder(folder);
+}
+
 /* kill -9 with reads under way; the next one goes on. And SIGTERM: it ends without them. */
 static void run_killed(const void *arg)
 {
@@ -606,6 +647,8 @@ int main(int argc, char **argv)
         { "removed by threads", run_removed, &yes },
         { "forgotten by io_uring", run_forgotten, &no },
         { "forgotten by threads", run_forgotten, &yes },
+        { "pipes by io_uring", run_pipes, &no },
+        { "pipes by threads", run_pipes, &yes },
         { "killed by io_uring", run_killed, &no },
         { "killed by threads", run_killed, &yes },
     };

@@ -143,16 +143,25 @@ static struct ahead_read *create_read(struct ahead *ahead, uint64_t bytes)
     return NULL;
 }
 
-/* Those that are there get larger buffers, which they take up when they are free. */
+/* Those that are there get larger buffers, which they take up when they are free. From the first one on all count as larger, also
+ * where memory ends before the last, which then is left to the next time. */
 static int enlarge(struct ahead *ahead, uint64_t bytes)
 {
     for (uint32_t i = 0; i < ahead->n_reads; i++) {
         struct ahead_read *read = ahead->reads[i];
-        uint8_t *buffer = make_buffer(bytes), *unused;
+        uint8_t *buffer, *unused;
+        bool fits;
 
+        pthread_mutex_lock(&ahead->lock);
+        fits = (read->larger ? read->larger_capacity : read->capacity) >= bytes;
+        pthread_mutex_unlock(&ahead->lock);
+        if (fits)
+            continue;
+        buffer = make_buffer(bytes);
         if (!buffer)
             return -ENOMEM;
         pthread_mutex_lock(&ahead->lock);
+        ahead->buffer_bytes = bytes;
         unused = read->larger;
         read->larger = buffer;
         read->larger_capacity = bytes;
@@ -172,6 +181,7 @@ static int add_reads(struct ahead *ahead, uint32_t reads, uint64_t bytes)
         if (!read)
             return -ENOMEM;
         pthread_mutex_lock(&ahead->lock);
+        ahead->buffer_bytes = bytes;
         ahead->reads[ahead->n_reads++] = read;
         read->next = ahead->free;
         ahead->free = read;
@@ -182,19 +192,16 @@ static int add_reads(struct ahead *ahead, uint32_t reads, uint64_t bytes)
 
 int ahead_make_room(struct ahead *ahead, uint32_t reads, uint64_t buffer_bytes, struct problem *why)
 {
-    int rc = 0;
+    int rc;
 
     if (!ahead || reads == 0)
         return 0;
-    if (buffer_bytes > ahead->buffer_bytes)
-        rc = enlarge(ahead, buffer_bytes);
+    rc = enlarge(ahead, buffer_bytes);
     if (rc == 0)
         rc = add_reads(ahead, reads, buffer_bytes);
     if (rc < 0)
         return problem_set(why, rc, "no memory for %u samples of up to %llu bytes to be read ahead; lower `daemon: read_ahead`",
                            reads, (unsigned long long)buffer_bytes);
-    if (buffer_bytes > ahead->buffer_bytes)
-        ahead->buffer_bytes = buffer_bytes;
     return 0;
 }
 
@@ -251,7 +258,9 @@ int ahead_start(struct ahead *ahead, uint32_t n_workers, struct problem *why)
 
     if (!ahead || ahead->n_reads == 0)
         return 0;
+    pthread_mutex_lock(&ahead->lock);
     ahead->n_workers = n_workers;
+    pthread_mutex_unlock(&ahead->lock);
     rc = ahead->way->start(ahead, why);
     if (rc == 0 && before == 0) {
         ahead_say(ahead, text, sizeof(text));

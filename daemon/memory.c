@@ -280,9 +280,9 @@ int memory_plan(struct daemon *daemon, struct memory_plan *plan, struct problem 
     more += new_caches;
     rc = share_budget(daemon, plan, fixed + caches + ahead_bytes(daemon->ahead, plan->ahead_reads, plan->ahead_bytes), caches,
                       why);
-    if (rc < 0 && ahead_is_auto(daemon->ahead) && ahead_used(daemon->ahead) == 0) { /* then without */
-        plan->ahead_reads = 0;
-        rc = share_budget(daemon, plan, fixed + caches, caches, why);
+    if (rc < 0 && ahead_is_auto(daemon->ahead)) { /* then with what there is, or without */
+        ahead_room(daemon->ahead, &plan->ahead_reads, &plan->ahead_bytes);
+        rc = share_budget(daemon, plan, fixed + caches + ahead_used(daemon->ahead), caches, why);
     }
     if (ahead_bytes(daemon->ahead, plan->ahead_reads, plan->ahead_bytes) > ahead_used(daemon->ahead))
         more += ahead_bytes(daemon->ahead, plan->ahead_reads, plan->ahead_bytes);

@@ -59,10 +59,14 @@ uint64_t ahead_sample_bytes(const struct feed *feed)
 
 uint64_t ahead_bytes(const struct ahead *ahead, uint32_t reads, uint64_t buffer_bytes)
 {
+    uint64_t own;
+
     if (!ahead || reads == 0)
         return 0;
-    return reads * (sizeof(struct ahead_read) + sizeof(struct statx) + sizeof(void *) + buffer_bytes + READ_PAST) +
-           ahead->way->bytes(reads);
+    own = ahead->way->bytes(reads);
+    if (ahead->n_threads == 0 && ahead_threads.bytes(reads) > own) /* until it runs it may fail, and threads read instead */
+        own = ahead_threads.bytes(reads);
+    return reads * (sizeof(struct ahead_read) + sizeof(struct statx) + sizeof(void *) + buffer_bytes + READ_PAST) + own;
 }
 
 uint64_t ahead_used(const struct ahead *ahead)
@@ -250,6 +254,20 @@ int ahead_thread(struct ahead *ahead, pthread_t *thread, void *(*run)(void *), v
     return 0;
 }
 
+/* What the probe had may be gone by now: then by threads. */
+static int start_way(struct ahead *ahead, struct problem *why)
+{
+    int rc = ahead->way->start(ahead, why);
+
+    if (rc == 0 || ahead->way == &ahead_threads)
+        return rc;
+    pthread_mutex_lock(&ahead->lock);
+    ahead->way = &ahead_threads;
+    snprintf(ahead->reason, sizeof(ahead->reason), "%.*s", (int)sizeof(ahead->reason) - 1, why->text);
+    pthread_mutex_unlock(&ahead->lock);
+    return ahead->way->start(ahead, why);
+}
+
 int ahead_start(struct ahead *ahead, uint32_t n_workers, struct problem *why)
 {
     const uint32_t before = ahead ? ahead->n_threads : 0;
@@ -261,7 +279,7 @@ int ahead_start(struct ahead *ahead, uint32_t n_workers, struct problem *why)
     pthread_mutex_lock(&ahead->lock);
     ahead->n_workers = n_workers;
     pthread_mutex_unlock(&ahead->lock);
-    rc = ahead->way->start(ahead, why);
+    rc = start_way(ahead, why);
     if (rc == 0 && before == 0) {
         ahead_say(ahead, text, sizeof(text));
         log_info("reads: %s", text);

@@ -42,7 +42,6 @@ const struct ahead_way *ahead_uring(uint32_t reads, char *reason, size_t size)
 struct uring {
     struct io_uring ring;
     pthread_t thread;
-    bool runs;
     uint32_t n_reads; /* that the ring has room for */
     int event;        /* written to where there is something new, */
     bool asleep;      /* while the thread may be waiting (lock) */
@@ -297,6 +296,14 @@ static int init_ring(struct io_uring *ring, uint32_t reads)
     return rc;
 }
 
+static void destroy(struct uring *own)
+{
+    io_uring_queue_exit(&own->ring);
+    close(own->event);
+    free(own);
+}
+
+/* Where it fails, it leaves nothing. */
 static int start(struct ahead *ahead, struct problem *why)
 {
     struct uring *own = ahead->own;
@@ -314,14 +321,16 @@ static int start(struct ahead *ahead, struct problem *why)
         if (own->event >= 0)
             close(own->event);
         free(own);
-        return problem_set(why, rc, "cannot make a ring for %u reads ahead: %s; lower `daemon: read_ahead`", ahead->n_reads,
-                           strerror(-rc));
+        return problem_set(why, rc, "no ring for %u reads: %s", ahead->n_reads, strerror(-rc));
     }
     pthread_mutex_lock(&ahead->lock); /* slots may be posted already */
     ahead->own = own;
-    pthread_mutex_unlock(&ahead->lock);
     rc = ahead_thread(ahead, &own->thread, run, ahead, why);
-    own->runs = rc == 0;
+    if (rc < 0)
+        ahead->own = NULL;
+    pthread_mutex_unlock(&ahead->lock);
+    if (rc < 0)
+        destroy(own);
     return rc;
 }
 
@@ -344,11 +353,8 @@ static void join(struct ahead *ahead)
 
     if (!own)
         return;
-    if (own->runs)
-        pthread_join(own->thread, NULL);
-    io_uring_queue_exit(&own->ring);
-    close(own->event);
-    free(own);
+    pthread_join(own->thread, NULL);
+    destroy(own);
     ahead->own = NULL;
 }
 

@@ -110,6 +110,15 @@ static bool reads_by(const char *way)
     return strncmp(row.reads, way, strlen(way)) == 0;
 }
 
+static bool has_said(const char *first, const char *then)
+{
+    char *said = daemon_output(pfeedd), *at = strstr(said, first);
+    const bool has = at && strstr(at, then);
+
+    free(said);
+    return has;
+}
+
 /* The way that the test is about, or it is skipped: pfeedd may have been built without liburing. */
 static void need_way(bool threads)
 {
@@ -279,6 +288,28 @@ static void make_shard(void)
     run(path);
 }
 
+/* Its members as files, in order. */
+static void write_members(void)
+{
+    char command[128];
+
+    snprintf(command, sizeof(command), "cd %s && { echo path; ls *.bin; } >all.csv", folder);
+    run(command);
+}
+
+static const char *members_yaml(void)
+{
+    static char yaml[1024];
+
+    snprintf(yaml, sizeof(yaml),
+             "version: 1\ndaemon: { workers: %u, memory: 64MiB, read_ahead: 12 }\nfeeds:\n  all:\n"
+             "    source: { type: list, path: %s/all.csv, root: %s }\n    shuffle: none\n    batch: %u\n    slots: 4\n"
+             "    on_error: mask\n    max_errors: 1\n"
+             "    fields: { x: { from: image, decode: raw, dtype: uint8, shape: [%u] } }\n",
+             WORKERS, folder, folder, BATCH, BYTES);
+    return yaml;
+}
+
 /* An epoch of the shard, then one of the shard after it has changed, of which no row may be given out. */
 static struct history *run_shard(const char *ahead, bool threads)
 {
@@ -334,14 +365,41 @@ static void run_refused(const void *arg)
 {
     char *said;
 
-    make_storage(BYTES);
-    start("12", true, "all", NULL);
+    make_shard();
+    write_members();
+    daemon_prepare = refuse_uring;
+    pfeedd = &daemons[n_daemons++];
+    daemon_start(pfeedd, members_yaml());
     CHECK(reads_by("threads, 12 samples ahead of at most "), "pfeedd reads otherwise");
     said = daemon_output(pfeedd);
     CHECK(strstr(said, "reads: threads, 12 samples ahead") && strstr(said, "(no io_uring: "), "pfeedd says: %s", said);
     free(said);
     daemon_stop(pfeedd);
-    end_storage();
+    remove_folder(folder);
+}
+
+static void allow_one_ring(void)
+{
+    make_ring_busy();
+    setenv("PFEED_ONE_RING", "1", 1);
+}
+
+/* The ring that was there when pfeedd looked is not there when it is to be used. */
+static void run_lost(const void *arg)
+{
+    if (!getenv("PFEED_BUSY_RING_LIBRARY"))
+        skip("another library must be loaded first");
+    make_shard();
+    write_members();
+    daemon_prepare = allow_one_ring;
+    pfeedd = &daemons[n_daemons++];
+    daemon_start(pfeedd, members_yaml());
+    if (!has_said("(no io_uring: no ring for 12 reads: ", "") && reads_by("threads"))
+        skip("io_uring is not to be had here");
+    CHECK(reads_by("threads, 12 samples ahead of at most "), "pfeedd reads otherwise");
+    history_destroy(run_epochs("all", 1, MEMBERS / BATCH));
+    daemon_stop(pfeedd);
+    remove_folder(folder);
 }
 
 /* ---- by itself ------------------------------------------------------------------------------------------------------ */
@@ -367,15 +425,6 @@ static struct trainer *start_endless(const char *feed, struct endless **out)
 
     endless->plan = (struct plan){ .daemon = pfeedd, .feed = feed };
     return trainer_start(feed, takes, endless);
-}
-
-static bool has_said(const char *first, const char *then)
-{
-    char *said = daemon_output(pfeedd), *at = strstr(said, first);
-    const bool has = at && strstr(at, then);
-
-    free(said);
-    return has;
 }
 
 /* Reads wait, and tokens are read ahead; then the kernel has all of them, and none is. */
@@ -566,20 +615,13 @@ static void run_pipes(const void *arg)
     struct endless *endless;
     struct trainer *trainer;
     int pipes[MEMBERS];
-    char yaml[1024], path[128];
+    char path[128];
 
     make_shard();
-    snprintf(yaml, sizeof(yaml),
-             "version: 1\ndaemon: { workers: %u, memory: 64MiB, read_ahead: 12 }\nfeeds:\n  all:\n"
-             "    source: { type: list, path: %s/all.csv, root: %s }\n    shuffle: none\n    batch: %u\n    slots: 4\n"
-             "    on_error: mask\n    max_errors: 1\n"
-             "    fields: { x: { from: image, decode: raw, dtype: uint8, shape: [%u] } }\n",
-             WORKERS, folder, folder, BATCH, BYTES);
-    snprintf(path, sizeof(path), "cd %s && { echo path; ls *.bin; } >all.csv", folder);
-    run(path);
+    write_members();
     daemon_prepare = threads ? refuse_uring : NULL;
     pfeedd = &daemons[n_daemons++];
-    daemon_start(pfeedd, yaml);
+    daemon_start(pfeedd, members_yaml());
     need_way(threads);
     for (uint32_t i = 0; i < MEMBERS; i++) {
         snprintf(path, sizeof(path), "%s/s%03u.bin", folder, i);
@@ -638,6 +680,7 @@ int main(int argc, char **argv)
         { "the same bytes of reads that fail", run_faults, NULL },
         { "the same bytes of shards", run_shards, NULL },
         { "refused", run_refused, NULL },
+        { "lost", run_lost, NULL },
         { "rises by io_uring", run_rises, &no },
         { "rises by threads", run_rises, &yes },
         { "falls", run_falls, NULL },

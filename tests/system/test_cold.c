@@ -608,7 +608,7 @@ static void run_forgotten(const void *arg)
     end_storage();
 }
 
-/* All have become pipes into which nobody writes: no read of them may stay. */
+/* Every second one has become a pipe into which nobody writes: no read of them may stay. */
 static void run_pipes(const void *arg)
 {
     const bool threads = *(const bool *)arg;
@@ -623,20 +623,20 @@ static void run_pipes(const void *arg)
     pfeedd = &daemons[n_daemons++];
     daemon_start(pfeedd, members_yaml());
     need_way(threads);
-    for (uint32_t i = 0; i < MEMBERS; i++) {
+    for (uint32_t i = 0; i < MEMBERS; i += 2) {
         snprintf(path, sizeof(path), "%s/s%03u.bin", folder, i);
         CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0 && (pipes[i] = open(path, O_RDWR | O_CLOEXEC)) >= 0,
               "cannot make a pipe of %s", path);
     }
     trainer = start_endless("all", &endless);
-    UNTIL(feed_now(pfeedd, "all").reads_awaited > 0) /* workers may be ahead of whoever reads ahead */
+    UNTIL(feed_now(pfeedd, "all").reads_awaited + feed_now(pfeedd, "all").reads_ahead >= 16) /* workers may be the first ones */
     {
     }
     word_set(&endless->stop, 1);
     trainer_wait(trainer);
     daemon_stop(pfeedd);
     CHECK(!has_said("a read ahead is stuck", ""), "a read of a pipe has not come back");
-    for (uint32_t i = 0; i < MEMBERS; i++)
+    for (uint32_t i = 0; i < MEMBERS; i += 2)
         close(pipes[i]);
     remove_folder(folder);
 }
@@ -661,10 +661,12 @@ static void run_killed(const void *arg)
     trainer_wait(trainer);
     history_check(history, "all", 2, STEPS);
     history_destroy(history);
-    word_set(&slow->rule, SLOWFS_HOLD);
-    trainer = trainer_start("asking", asks, &(struct plan){ .daemon = pfeedd, .feed = "all" });
-    UNTIL(slowfs_now(slow) >= 16);
-    trainer_kill(trainer);
+    if (!sanitized("thread")) { /* to which threads that are left behind are an error */
+        word_set(&slow->rule, SLOWFS_HOLD);
+        trainer = trainer_start("asking", asks, &(struct plan){ .daemon = pfeedd, .feed = "all" });
+        UNTIL(slowfs_now(slow) >= 16);
+        trainer_kill(trainer);
+    }
     daemon_stop(pfeedd);
     end_storage();
 }

@@ -175,6 +175,7 @@ static void serve(void *arg)
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
     struct fuse_buf buffer = { .mem = NULL };
 
+    fuse_opt_free_args(&args);
     if (!session || fuse_session_mount(session, fs->at) != 0) {
         word_set(&fs->ready, 2);
         return;

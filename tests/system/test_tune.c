@@ -129,8 +129,8 @@ static void run_bursts(const void *arg)
     if (!tight) {
         word_set(&pace->us, 80000);
         UNTIL((row = tuning("bursts")).in_use < most);
-        CHECK(row.compute_ns > 70 * MS && row.supply_ns > 5 * MS && row.slowest_ns > 400 * MS, "%llu, %llu and %llu ns",
-              (unsigned long long)row.compute_ns, (unsigned long long)row.supply_ns, (unsigned long long)row.slowest_ns);
+        CHECK(row.slowest_ns > 400 * MS, "%llu ns", (unsigned long long)row.slowest_ns);
+        UNTIL((row = tuning("bursts")).compute_ns > 70 * MS && row.supply_ns > 5 * MS);
     }
     word_set(&pace->stop, 1);
     trainer_wait(trainer);

@@ -315,9 +315,9 @@ class Schedule:
         self.event_return(draw)
         self.goes_on(self.system.jobs, draw.randint(3, 10))
         for rank in self.system.ghosts:  # a job that is over is not there to be found
-            if rank.alive() and self.over(rank.run.job):
+            self.system.until(lambda: not rank.alive() or self.over(rank.run.job), f"{rank} hears that a newer run has taken its place")
+            if rank.alive():
                 self.system.end_rank(rank, signal.SIGKILL)
-            self.system.until(lambda: not rank.alive(), f"{rank} hears that a newer run has taken its place")
         for job in self.system.jobs:
             self.end_job(job)
         self.system.finish()

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Every test: under gcc release, again under ASan and UBSan, those of suite `threads` again under TSan; clang must compile
-# everything without a warning; and each fuzz target runs for PFEED_FUZZ_SECONDS (default 30), two at a time.
+# everything without a warning; and each fuzz target runs for PFEED_FUZZ_SECONDS (default 20), two at a time.
 #   sh deploy/test.sh              or only some of the runs: sh deploy/test.sh release asan tsan clang fuzz
 # The last line is "N passed, N failed, N skipped", over all runs; a run that does not build, or in which no test ran, counts as
 # one failed. Exit code 0 only where tests passed and none failed.
@@ -106,7 +106,7 @@ fuzz_one() {
     target=$1 program=$2
     shift 2
     mkdir -p "$folder/found/$target"
-    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$program" -max_total_time="${PFEED_FUZZ_SECONDS:-30}" -timeout=25 -print_final_stats=1 -artifact_prefix="$folder/found/$target-" \
+    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$program" -max_total_time="${PFEED_FUZZ_SECONDS:-20}" -timeout=25 -print_final_stats=1 -artifact_prefix="$folder/found/$target-" \
         "$folder/found/$target" "$@" >"$folder/found/$target.log" 2>&1 || {
         grep -v '^#' "$folder/found/$target.log" | tail -n 40 >&2
         echo "$target has found something: $folder/found/$target.log" >&2
